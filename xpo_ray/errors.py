@@ -1,0 +1,78 @@
+"""The errors that xpo_ray raises on purpose. All take one message, so that all of them pickle across actors.
+
+XpoRayError
+├── UserError (ValueError)      bad input, found before anything starts; exit code 2
+│   ├── SpecError               the spec: unknown key, wrong type, contradiction
+│   ├── DatasetError            a file, column or row that cannot be read
+│   ├── ModelError              a model folder without weights, tokenizer or chat template
+│   ├── JudgeError              a judge that cannot be imported or loaded
+│   ├── OutputError             the output folder is locked or holds another run
+│   └── ResumeError             what decides the result has changed since the run began
+├── RunFailed (RuntimeError)    the run stopped; what was committed stays; exit code 1
+│   ├── TrainingDiverged        a loss or gradient that is not finite
+│   ├── JudgeFailed             too many prompts of a shard could not be judged
+│   ├── CanaryMismatch          an engine serves other weights than the trainer published
+│   ├── LedgerMismatch          a replayed step saw other pairs than the first time
+│   └── ActorLost               a role died more often than the limit allows
+└── CorruptArtifact             a committed file is missing or does not match its sha256
+"""
+
+
+class XpoRayError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class UserError(XpoRayError, ValueError):
+    """Bad input; the message names what, where, what was got, and the remedy."""
+
+
+class SpecError(UserError):
+    """The spec is not valid."""
+
+
+class DatasetError(UserError):
+    """A dataset cannot be read or does not hold what the algorithm needs."""
+
+
+class ModelError(UserError):
+    """A model folder lacks something that the run needs."""
+
+
+class JudgeError(UserError):
+    """A judge cannot be imported or loaded."""
+
+
+class OutputError(UserError):
+    """The output folder cannot be used for this run."""
+
+
+class ResumeError(UserError):
+    """The run on disk was made from another spec, dataset or model."""
+
+
+class RunFailed(XpoRayError, RuntimeError):
+    """The run stopped; committed work stays and the run may be resumed."""
+
+
+class TrainingDiverged(RunFailed):
+    """A loss or a gradient norm is not finite; the last checkpoint stays."""
+
+
+class JudgeFailed(RunFailed):
+    """Too many prompts could not be judged."""
+
+
+class CanaryMismatch(RunFailed):
+    """After a hand-over of weights an engine does not give the trainer's log-probs."""
+
+
+class LedgerMismatch(RunFailed):
+    """A replayed step was fed other pairs than the step it repeats."""
+
+
+class ActorLost(RunFailed):
+    """A role died more often than resources.max_restarts allows."""
+
+
+class CorruptArtifact(XpoRayError):
+    """A committed file is missing, truncated or altered."""

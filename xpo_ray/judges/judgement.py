@@ -1,0 +1,58 @@
+"""What judges read and return (DESIGN §4.7). Plain data; no torch, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+
+class Message(TypedDict):
+    """One turn of a conversation; roles are user, assistant or system."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """A candidate as a judge sees it: text, never token ids, because a judge has a tokenizer of its own."""
+
+    text: str
+    ended: bool = True
+    """It has its EOS, that is, it was not cut at the length limit."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt and its K candidates, in the stated order that settles ties."""
+
+    prompt: tuple[Message, ...]
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A judge's answer for one prompt: scores[K] (higher is better) or wins[K][K] = P(row beats column).
+
+    Entries may be None: a candidate without a score takes no part in the pairing. A failed judgement has neither scores nor
+    wins, and a reason; it is never a score.
+    """
+
+    judge: str
+    scores: tuple[float | None, ...] | None = None
+    wins: tuple[tuple[float | None, ...], ...] | None = None
+    reason: str | None = None
+    tries: int = 1
+
+    @property
+    def failed(self) -> bool:
+        return self.scores is None and self.wins is None
+
+
+class Judge(Protocol):
+    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError."""
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
+
+    def close(self) -> None: ...

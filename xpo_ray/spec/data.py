@@ -1,0 +1,75 @@
+"""Where the model and the prompts come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from xpo_ray.spec.base import Spec, operational
+
+
+class ModelSpec(Spec):
+    """The initial policy: a Hugging Face folder of safetensors, or a hub repository."""
+
+    path: str = operational(...)
+    """Folder (relative to the spec file) or hub repository. Its content, not its path, belongs to the run's identity."""
+    revision: str | None = None
+    """Hub revision; a commit hash pins the model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What engines hold and forward passes compute in; the trainer's own weights are always float32."""
+    chat_template: str = "tokenizer"
+    """`tokenizer`: the template that comes with the model, if any. `plain`: messages joined by blank lines, no template.
+    Else the path of a Jinja file."""
+
+
+class FilesSource(Spec):
+    """Parquet, jsonl, json or csv: a file, a folder, a glob, or a list of them."""
+
+    kind: Literal["files"]
+    path: str | tuple[str, ...] = operational(...)
+    """Relative to the spec file. The rows, not the paths, belong to the run's identity."""
+    limit: int | None = Field(None, ge=1)
+    """Read only the first rows."""
+
+
+class HubSource(Spec):
+    """A dataset of the Hugging Face hub, read with `datasets.load_dataset`."""
+
+    kind: Literal["hub"]
+    name: str
+    """Repository, for example HuggingFaceH4/ultrafeedback_binarized."""
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    limit: int | None = Field(None, ge=1)
+    """Read only the first rows."""
+
+
+Source = Annotated[FilesSource | HubSource, Field(discriminator="kind")]
+
+
+class ColumnsSpec(Spec):
+    """Names of the columns, where they differ from the usual ones."""
+
+    prompt: str = "prompt"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    prompt_id: str = "prompt_id"
+
+
+class DataSpec(Spec):
+    """Prompts, and preference pairs where the algorithm reads them."""
+
+    source: Source
+    evaluation: Source | None = None
+    """Held-out prompts (and pairs, if it has them); without it no evaluation is made."""
+    columns: ColumnsSpec = ColumnsSpec()
+    partitions: int | None = Field(None, ge=1)
+    """Portions of the prompt set, one per iteration; sizes differ by at most one. Default: 3 for selm, iterative_dpo and
+    sdpo, 1 for dpo and custom; for xpo and online_dpo as many as there are windows (fully online)."""
+    shard_size: int = Field(64, ge=1)
+    """Prompts that flow through the actors as one object."""
+    max_prompt_tokens: int = Field(512, ge=1)
+    max_response_tokens: int = Field(1024, ge=1)
+    """Responses of the dataset are cut there (and then have no EOS)."""
+    overlong_prompts: Literal["drop", "truncate"] = "drop"
+    """`truncate` keeps the end of the prompt."""

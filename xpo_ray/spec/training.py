@@ -1,0 +1,88 @@
+"""Sampling, training, evaluation, resources and output."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from xpo_ray.spec.base import Spec, operational
+from xpo_ray.spec.judge import JudgeSpec
+
+
+class SamplingSpec(Spec):
+    """How responses are drawn. Every draw has a seed of its own, made from the run's seed and what is drawn."""
+
+    engine: Literal["auto", "transformers"] = operational("auto")
+    temperature: PositiveFloat = 1.0
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int | None = Field(None, ge=1)
+    max_new_tokens: int = Field(256, ge=1)
+    min_new_tokens: int = Field(0, ge=0)
+    """EOS is not drawn before this many tokens."""
+
+
+class TrainingSpec(Spec):
+    """One optimizer step is one window of `batch_size` prompts."""
+
+    learning_rate: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = 5e-7
+    """One value, or one for each iteration."""
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(1, ge=1)
+    """Passes over each partition."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: NonNegativeFloat = 0.0
+    adam_beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    adam_beta2: float = Field(0.999, ge=0.0, lt=1.0)
+    adam_epsilon: PositiveFloat = 1e-8
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this L2 norm."""
+    micro_batch_tokens: int = operational(8192, ge=1)
+    """Padded tokens in one forward and backward pass; a step accumulates as many passes as it needs."""
+    checkpoint_every_steps: int | None = operational(None, ge=1)
+    """Checkpoints within an iteration, beside the one that ends it. In a fully online run (one window per iteration)
+    the distance between checkpoints; default 50 there."""
+
+
+class EvaluationSpec(Spec):
+    """Made on `data.evaluation` after each iteration; its failure never fails the run."""
+
+    judge: JudgeSpec | None = None
+    """Default: the judge of the run."""
+    decoding: Literal["sample", "greedy"] = "sample"
+    """`sample` draws at temperature 1 with the same seeds in every iteration; KL needs it."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Default: sampling.max_new_tokens."""
+    every_steps: int = operational(50, ge=1)
+    """Distance between evaluations in a fully online run; else each iteration is evaluated."""
+    select: Literal["last", "best"] = "last"
+    """Which iterate becomes the result: the last, or the one with the best held-out reward."""
+
+
+class ResourcesSpec(Spec):
+    """Where and how the work is done; nothing here decides the result."""
+
+    layout: Literal["dedicated", "colocated"] = operational("dedicated")
+    """`dedicated` overlaps drawing, judging and training; `colocated` runs the stages of an iteration in turn."""
+    engine_replicas: int | None = operational(None, ge=1)
+    """Default: one per core on a CPU, each with one thread."""
+    judge_replicas: int = operational(1, ge=1)
+    trainer_threads: int | None = operational(None, ge=1)
+    """Default: one per core."""
+    max_shards_in_flight: int | None = operational(None, ge=1)
+    """Shards between drawing and training; default: two per engine replica and two more."""
+    max_restarts: int = operational(3, ge=0)
+    """Deaths of one role without progress in between, before the run stops."""
+    ray_address: str | None = operational(None)
+    """Join this Ray cluster; default: a local Ray is started for the run."""
+    dashboard: bool = operational(True)
+    """Start the Ray dashboard with the local Ray."""
+
+
+class OutputSpec(Spec):
+    """Where the run writes."""
+
+    path: str = operational(...)
+    """Folder of the run, relative to the spec file."""
+    samples: int = operational(32, ge=0)
+    """Held-out prompts whose responses are kept for each iteration."""
