@@ -24,7 +24,10 @@ def seeded_order(items: Iterable[int], run_seed: int, purpose: str, *parts: int 
     key = hashlib.blake2b("\x1f".join([str(run_seed), purpose, *map(str, parts)]).encode(), digest_size=32).digest()
     values = np.fromiter(items, dtype=np.int64)
     hashes = np.fromiter(
-        (int.from_bytes(hashlib.blake2b(int(v).to_bytes(8, "big"), digest_size=8, key=key).digest(), "big") for v in values),
+        (
+            int.from_bytes(hashlib.blake2b(int(v).to_bytes(8, "big"), digest_size=8, key=key).digest(), "big")
+            for v in values
+        ),
         dtype=np.uint64,
         count=len(values),
     )

@@ -18,7 +18,9 @@ PROMPT_FIELDS = [
     pa.field("row", pa.int64(), nullable=False),  # index in the normalised dataset; part of every draw's seed
     pa.field("prompt_id", pa.string(), nullable=False),
     pa.field("prompt", pa.list_(MESSAGE), nullable=False),  # what judges read
-    pa.field("prompt_ids", pa.list_(pa.int32()), nullable=False),  # what models read: template and generation prompt included
+    pa.field(
+        "prompt_ids", pa.list_(pa.int32()), nullable=False
+    ),  # what models read: template and generation prompt included
 ]
 PAIR_FIELDS = [  # null where the dataset has prompts only
     pa.field("chosen", pa.string()),

@@ -46,7 +46,9 @@ class RunSpec(Spec):
         for where, value in self._per_iteration().items():
             if isinstance(value, tuple) and len(value) > 1 and len(value) != self.partitions:
                 count = f"{self.partitions} iterations" if self.partitions else "as many iterations as windows"
-                raise ValueError(f"{where} has {len(value)} values, the run has {count}; give one value or one for each")
+                raise ValueError(
+                    f"{where} has {len(value)} values, the run has {count}; give one value or one for each"
+                )
         return self
 
     @model_validator(mode="after")
@@ -60,7 +62,9 @@ class RunSpec(Spec):
     @model_validator(mode="after")
     def _warmup_leaves_iterations(self) -> Self:
         if self.algorithm.warmup_iterations and self.partitions is None:
-            raise ValueError("algorithm.warmup_iterations needs data.partitions: a fully online run has no fixed iterations")
+            raise ValueError(
+                "algorithm.warmup_iterations needs data.partitions: a fully online run has no fixed iterations"
+            )
         if self.partitions is not None and self.algorithm.warmup_iterations >= self.partitions:
             raise ValueError(
                 f"algorithm.warmup_iterations is {self.algorithm.warmup_iterations}, data.partitions {self.partitions}: "
