@@ -1,4 +1,4 @@
-"""Ray layer: actors, pools, the scheduler and the driver. Imports xpo_ray, is imported by xpo_ray.api, never the other way round."""
+"""Ray layer: actors, pools, the scheduler and the driver. Imports xpo_ray, never xpo_ray.api."""
 
 if __name__ != "xpo_ray.actors":
     raise ImportError("import xpo_ray.actors, not actors")

@@ -79,7 +79,7 @@ def _scalar(text: str) -> Any:
 
 def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Turn the paths of a raw spec into absolute ones; a model that is no folder here is left as a hub repository."""
-    out = json.loads(json.dumps(raw, default=str))
+    out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for keys in (("output",), ("data", "source"), ("data", "evaluation")):
         node = _descend(out, keys)
         if isinstance(node, dict) and "path" in node and node.get("kind", "files") == "files":
