@@ -25,8 +25,10 @@ PROMPT_FIELDS = [
 PAIR_FIELDS = [  # null where the dataset has prompts only
     pa.field("chosen", pa.string()),
     pa.field("chosen_ids", pa.list_(pa.int32())),  # text ids and one EOS; cut, and then without EOS, when over-long
+    pa.field("chosen_ended", pa.bool_()),
     pa.field("rejected", pa.string()),
     pa.field("rejected_ids", pa.list_(pa.int32())),
+    pa.field("rejected_ended", pa.bool_()),
 ]
 PROMPTS = pa.schema([*PROMPT_FIELDS, *PAIR_FIELDS])
 

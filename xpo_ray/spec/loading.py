@@ -1,44 +1,67 @@
 """From a YAML file and `--set` overrides to a RunSpec, with errors that name the field, the value and the remedy."""
 
-import difflib
+import copy
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from xpo_ray.errors import SpecError
 from xpo_ray.spec.base import decisive
+from xpo_ray.spec.faults import explain, misread_booleans
 from xpo_ray.spec.run import RunSpec
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand only once: of two, one would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        nodes = [key for key, _ in node.value if not key.tag.endswith(":merge")]
+        keys = [self.construct_object(key, deep=True) for key in nodes]
+        for key_node, key in zip(nodes, keys, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    "in this mapping", node.start_mark, f"the key {key!r} stands twice", key_node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+SeedOf = Callable[[Path], int | None]
+
+
+def load_spec(path: Path, overrides: Sequence[str] = (), *, seed_of: SeedOf = lambda _output: None) -> RunSpec:
     """Read a spec, apply `key.path=value` overrides, fill in the seed, and make every path absolute.
 
-    Relative paths are taken from the folder of the spec file. Raises SpecError.
+    Relative paths are taken from the folder of the spec file. A seed that is left open is that of the run in the output
+    folder, as `seed_of` knows it, else made at random. Raises SpecError.
     """
-    return resolve(read_yaml(path), overrides, path.resolve().parent)
+    return resolve(read_yaml(path), overrides, path.resolve().parent, seed_of=seed_of)
 
 
-def resolve(raw: dict[str, Any], overrides: Sequence[str], folder: Path) -> RunSpec:
-    """As load_spec, from data already read."""
+def resolve(
+    raw: dict[str, Any], overrides: Sequence[str], folder: Path, *, seed_of: SeedOf = lambda _output: None
+) -> RunSpec:
+    """As load_spec, from data already read, which is left as it is."""
+    raw = copy.deepcopy(raw)
     for override in overrides:
         apply_override(raw, override)
-    raw.setdefault("seed", None)
-    if raw["seed"] is None:
-        raw["seed"] = secrets.randbelow(2**31)
-    return parse_spec(absolute_paths(raw, folder))
+    raw = absolute_paths(raw, folder)
+    if raw.get("seed") is None:
+        output = _descend(raw, ("output", "path"))
+        known = seed_of(Path(output)) if isinstance(output, str) else None
+        raw["seed"] = secrets.randbelow(2**31) if known is None else known
+    return parse_spec(raw)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises SpecError where there is none."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise SpecError(f"{path}: no such spec file") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -51,35 +74,36 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set one `a.b.c=value`; the value is read as YAML, so 1e-5 is a number and [1, 2] a list. Raises SpecError."""
+    """Set one `a.b.c=value` in place; the value is read as YAML, so [1, 2] is a list. Raises SpecError."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise SpecError(f"--set {override}: expected key.path=value, for example training.learning_rate=1e-5")
     *parents, last = key.strip().split(".")
     node: Any = raw
     for depth, name in enumerate(parents):
-        node = node.setdefault(name, {}) if isinstance(node, dict) else node
+        if node.get(name) is None:
+            node[name] = {}
+        node = node[name]
         if not isinstance(node, dict):
-            raise SpecError(f"--set {override}: {'.'.join(parents[: depth + 1])} is not a mapping")
-    node[last] = _scalar(text)
+            raise SpecError(f"--set {override}: {'.'.join(parents[: depth + 1])} is not a mapping, it is {node!r}")
+    node[last] = _value(text)
 
 
-def _scalar(text: str) -> Any:
+def _value(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise SpecError(f"--set value {text!r} is not YAML: {error}") from error
-    if isinstance(value, str):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-5 as text
-        except ValueError:
-            return value
-    return value
+        raise SpecError(f"--set value {text!r} is not YAML: {error}; quote it") from error
 
 
 def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Turn the paths of a raw spec into absolute ones; a model that is no folder here is left as a hub repository."""
-    out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
+    try:
+        out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
+    except ValueError as error:  # a YAML anchor within itself
+        raise SpecError(
+            f"the spec is not plain data: {error}; write it without anchors that hold themselves"
+        ) from error
     for keys in (("output",), ("data", "source"), ("data", "evaluation")):
         node = _descend(out, keys)
         if isinstance(node, dict) and "path" in node and node.get("kind", "files") == "files":
@@ -115,79 +139,16 @@ def _looks_local(path: str, folder: Path) -> bool:
 def parse_spec(raw: dict[str, Any]) -> RunSpec:
     """Validate a raw spec. Raises SpecError with one line for each fault."""
     try:
-        return RunSpec.model_validate(raw)
+        spec = RunSpec.model_validate(raw)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(dict(e))}" for e in error.errors(include_url=False))
-        raise SpecError(f"the spec is not valid:\n{faults}") from error
+        raise _invalid(explain(error, RunSpec)) from error
+    if faults := list(misread_booleans(raw, spec)):
+        raise _invalid(faults)
+    return spec
 
 
-def _fault(error: dict[str, Any]) -> str:
-    loc = tuple(error["loc"])
-    where = _dotted(loc)
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), fields := _fields_at(loc[:-1]), n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(fields))}"
-        return f"{where}: unknown key; {remedy}"
-    if error["type"] == "missing":
-        return f"{where}: missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "value_error" and not loc:
-        return message
-    return f"{where or 'spec'}: {message}; got {_short(error['input'])}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _dotted(loc: tuple[Any, ...]) -> str:
-    """The keys of an error's location as the user wrote them, without the tags of unions."""
-    names: list[str] = []
-    kind: Any = RunSpec
-    for item in loc:
-        kind, is_key = _step(kind, item)
-        if is_key:
-            names.append(str(item))
-    return ".".join(names)
-
-
-def _fields_at(loc: tuple[Any, ...]) -> list[str]:
-    kind: Any = RunSpec
-    for item in loc:
-        kind, _ = _step(kind, item)
-    models = [k for k in _alternatives(kind) if isinstance(k, type) and issubclass(k, BaseModel)]
-    return sorted({name for m in models for name in m.model_fields})
-
-
-def _step(kind: Any, item: Any) -> tuple[Any, bool]:
-    """One element of an error's location: into a field, into a list, or into the alternative that a tag chose."""
-    choices = _alternatives(kind)
-    if isinstance(item, int):
-        return kind, True
-    tagged = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel) and _tag(c) == item]
-    if tagged:
-        return tagged[0], False
-    for choice in choices:
-        if isinstance(choice, type) and issubclass(choice, BaseModel) and item in choice.model_fields:
-            return choice.model_fields[item].annotation, True
-    known = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
-    return kind, bool(known)
-
-
-def _tag(model: type[BaseModel]) -> Any:
-    field = model.model_fields.get("kind")
-    args = get_args(field.annotation) if field else ()
-    return args[0] if args else None
-
-
-def _alternatives(kind: Any) -> list[Any]:
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _alternatives(get_args(kind)[0])
-    if origin in (Union, UnionType, tuple):
-        return [a for k in get_args(kind) for a in _alternatives(k)]
-    return [kind]
+def _invalid(faults: list[str]) -> SpecError:
+    return SpecError("\n".join(["the spec is not valid:", *(f"  {fault}" for fault in faults)]))
 
 
 def identity(spec: RunSpec, fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Held-out evaluation beside the next iteration's draws (DESIGN §4.18): low priority, committed, never fatal."""
+
+import asyncio
+import time
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from xpo_ray.actors.pools import LOW, Pool
+from xpo_ray.actors.roles import Roles
+from xpo_ray.actors.scheduler import read_table
+from xpo_ray.algorithms import algorithm_row
+from xpo_ray.decisions import runaway_length
+from xpo_ray.errors import XpoRayError
+from xpo_ray.evaluation.metrics import held_out_metrics
+from xpo_ray.evaluation.table import held_out_key
+from xpo_ray.generation.engine import Sampling
+from xpo_ray.reporting import EvaluationDone, Reporter, Warned
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.storage import LocalStorage
+
+
+class Evaluator:
+    """Evaluations of a run, one task each; an evaluation is compared with the base's and the one before it."""
+
+    def __init__(
+        self, spec: RunSpec, prompts: pa.Table, storage: LocalStorage, roles: Roles, reporter: Reporter
+    ) -> None:
+        self.spec = spec
+        self.storage = storage
+        self.roles = roles
+        self.reporter = reporter
+        size = spec.data.shard_size
+        self.shards = [ray.put(prompts.slice(i, size)) for i in range(0, prompts.num_rows, size)]
+        self.metrics: dict[int, dict[str, float | None]] = {}
+        self._drawn: dict[int, asyncio.Event] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def start(self, iteration: int) -> None:
+        """Evaluate the model after an iteration (0: the base), whose weights its pool holds now."""
+        if iteration in self._tasks:
+            return
+        previous = max(self._tasks, default=None)
+        self._drawn[iteration] = asyncio.Event()
+        self._tasks[iteration] = asyncio.create_task(self._guarded(iteration, previous))
+
+    def resume(self, iterations: int) -> None:
+        """Take up the evaluations of earlier attempts; the responses of all but the present model are committed."""
+        for t in range(iterations):
+            if t == 0 or self.storage.find(held_out_key("drawn", t, 0)) is not None:
+                self.start(t)
+
+    async def drawn(self) -> None:
+        """Wait until no evaluation needs the policy's present weights any longer."""
+        for event in self._drawn.values():
+            await event.wait()
+
+    async def finish(self) -> None:
+        """Wait for all evaluations."""
+        await asyncio.gather(*self._tasks.values())
+
+    async def _guarded(self, iteration: int, previous: int | None) -> None:
+        started = time.monotonic()
+        try:
+            metrics = await self._evaluate(iteration, previous)
+        except (XpoRayError, ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
+            self.reporter.emit(Warned("evaluation_failed", f"evaluation of iteration {iteration} failed: {error}"))
+        else:
+            self.metrics[iteration] = metrics
+            self.reporter.emit(EvaluationDone(iteration, metrics, time.monotonic() - started))
+            self._warn(iteration)
+        finally:
+            self._drawn[iteration].set()
+
+    async def _evaluate(self, iteration: int, previous: int | None) -> dict[str, float | None]:
+        pool = self.roles.base if iteration == 0 else self.roles.policy
+        assert pool is not None
+        assert self.roles.base is not None
+        drawn = await asyncio.gather(*(self._draw(pool, iteration, k) for k in range(len(self.shards))))
+        self._drawn[iteration].set()
+        others = [v for v in (0, previous) if v is not None and v != iteration]
+        for version in others:
+            await self._tasks[version]
+        judged = await asyncio.gather(*(self._judge(iteration, k, drawn[k], previous) for k in range(len(self.shards))))
+        return await asyncio.to_thread(self._measure, iteration, judged)
+
+    async def _draw(self, pool: Pool, iteration: int, shard: int) -> Any:
+        key = held_out_key("drawn", iteration, shard)
+        if (commit := self.storage.find(key)) is not None:
+            return read_table.remote(self.storage, commit)
+        assert self.roles.base is not None
+        args = (self.shards[shard], self.sampling, self.spec.seed, iteration)
+        ref, _ = await pool.call("held_out", *args, priority=LOW)
+        ref, _ = await self.roles.base.call("held_out_base", ref, key, priority=LOW)
+        return ref
+
+    async def _judge(self, iteration: int, shard: int, drawn: Any, previous: int | None) -> pa.Table:
+        key = held_out_key("judged", iteration, shard)
+        if (commit := self.storage.find(key)) is None:
+            base = self._judged(0, shard) if iteration != 0 else None
+            before = self._judged(previous, shard) if previous is not None and iteration != 0 else None
+            ref, _ = await self.roles.evaluation_judge.call("held_out", drawn, base, before, key, priority=LOW)
+            return await ref
+        return await read_table.remote(self.storage, commit)
+
+    def _judged(self, iteration: int, shard: int) -> Any:
+        commit = self.storage.find(held_out_key("judged", iteration, shard))
+        return None if commit is None else read_table.remote(self.storage, commit)
+
+    def _measure(self, iteration: int, judged: list[pa.Table]) -> dict[str, float | None]:
+        base = None
+        if iteration != 0:
+            keys = [held_out_key("judged", 0, k) for k in range(len(self.shards))]
+            commits = [c for key in keys if (c := self.storage.find(key)) is not None]
+            base = (
+                pa.concat_tables([self.storage.read_table(c) for c in commits]) if len(commits) == len(keys) else None
+            )
+        sampled = self.spec.evaluation.decoding == "sample"
+        beta = algorithm_row(self.spec.algorithm).beta
+        return held_out_metrics(pa.concat_tables(judged), base, beta=beta, sampled=sampled)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Temperature 1 without cuts, so that KL is estimated from the model's own distribution; or greedy."""
+        tokens = self.spec.evaluation.max_new_tokens or self.spec.sampling.max_new_tokens
+        temperature = 1.0 if self.spec.evaluation.decoding == "sample" else 0.0
+        return Sampling(temperature, 1.0, None, tokens, self.spec.sampling.min_new_tokens)
+
+    def _warn(self, iteration: int) -> None:
+        lengths = [self.metrics[t]["length"] or 0.0 for t in sorted(self.metrics)]
+        truncated = self.metrics[iteration]["truncation_rate"] or 0.0
+        if runaway_length(lengths, truncated):
+            self.reporter.emit(
+                Warned(
+                    "runaway_length",
+                    f"held-out responses have grown from {lengths[0]:.0f} to {lengths[-1]:.0f} tokens and {truncated:.0%} are "
+                    "cut at the limit; the judge may reward length, or the learning rate may be too high",
+                )
+            )

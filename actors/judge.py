@@ -1,0 +1,59 @@
+"""The actor around a judge: it turns CANDIDATES into PREFERENCES and scores held-out responses. It needs no torch of its own."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from xpo_ray.actors.summary import Summary
+from xpo_ray.algorithms import Row
+from xpo_ray.evaluation.scores import add_scores
+from xpo_ray.generation.engine import complete_candidates
+from xpo_ray.judges import open_judge
+from xpo_ray.preferences import comparisons, given, prefer, shard_counts
+from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.storage import Storage
+
+
+class JudgeActor:
+    """One replica of a judge; without a spec it serves rows whose pairs the dataset gives."""
+
+    def __init__(self, spec: JudgeSpec | None, folder: str, storage: Storage) -> None:
+        self.spec = spec
+        self.judge = open_judge(spec, Path(folder)) if spec is not None else None
+        self.storage = storage
+
+    def collect(self, shard: pa.Table, commit: str) -> tuple[pa.Table, Summary]:
+        """The CANDIDATES of a row that draws nothing: the dataset's pair."""
+        started = time.monotonic()
+        table = self.storage.publish_table(commit, complete_candidates(shard, dataset_candidates=True))
+        return table, Summary(table.num_rows, time.monotonic() - started, {})
+
+    def prefer(
+        self, candidates: pa.Table, row: Row, run_seed: int, iteration: int, commit: str
+    ) -> tuple[pa.Table, Summary]:
+        """Judge a shard, pair its candidates, and publish the PREFERENCES."""
+        started = time.monotonic()
+        if row.judged and self.judge is None:
+            raise RuntimeError("a row that is judged needs a judge")
+        judgements = self.judge.judge(comparisons(candidates)) if self.judge and row.judged else given(candidates)
+        margin = self.spec.tie_margin if self.spec is not None else 0.0
+        table = prefer(candidates, judgements, row, tie_margin=margin, seed=run_seed, iteration=iteration)
+        table = self.storage.publish_table(commit, table)
+        failed = sum(j.failed for j in judgements) if row.judged else 0
+        counts = {**shard_counts(table).__dict__, "failed": failed}
+        return table, Summary(table.num_rows, time.monotonic() - started, {k: float(v) for k, v in counts.items()})
+
+    def held_out(
+        self, based: pa.Table, base: pa.Table | None, previous: pa.Table | None, commit: str
+    ) -> tuple[pa.Table, Summary]:
+        """Score held-out responses beside the base's and the previous iterate's, and publish the table."""
+        started = time.monotonic()
+        table = self.storage.publish_table(commit, add_scores(self.judge, based, base, previous))
+        return table, Summary(table.num_rows, time.monotonic() - started, {})
+
+    def ready(self) -> tuple[None, dict[str, Any]]:
+        """Process id, once the judge is loaded."""
+        return None, {"pid": os.getpid()}

@@ -1,0 +1,65 @@
+"""Where actors run: the local Ray of a foreground run, threads per role, and how an actor is made.
+
+On one machine the run owns all cores: actors ask Ray for no CPU of their own, and share the cores by their thread counts
+(an engine replica has one thread, as many replicas as cores).
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from xpo_ray.spec.training import ResourcesSpec
+
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray that a run works on, and whether the run started it."""
+
+    dashboard: str | None
+    owned: bool
+
+    def close(self) -> None:
+        if self.owned:
+            ray.shutdown()
+
+
+def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
+    """Join the Ray of this process, the one at `ray_address`, or start a local one."""
+    if ray.is_initialized():
+        return Cluster(None, owned=False)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": namespace}
+    if resources.ray_address is None:
+        options |= {"include_dashboard": resources.dashboard}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    context = ray.init(address=resources.ray_address or "local", **options)
+    url = context.dashboard_url if resources.dashboard else None
+    return Cluster(f"http://{url}" if url else None, owned=True)
+
+
+def start_actor(cls: type, name: str, *args: Any) -> Any:
+    """An actor with a readable name, no restarts and no retries of its own: pools decide about both."""
+    remote = ray.remote(cls)
+    return remote.options(
+        name=name, num_cpus=0, max_restarts=0, max_task_retries=0, runtime_env={"env_vars": ENVIRONMENT}
+    ).remote(*args)
+
+
+def engine_replicas(resources: ResourcesSpec) -> int:
+    """Replicas of drawing engines on this machine."""
+    return resources.engine_replicas or os.cpu_count() or 1
+
+
+def trainer_threads(resources: ResourcesSpec) -> int:
+    """Threads of the trainer."""
+    return resources.trainer_threads or os.cpu_count() or 1
+
+
+def shards_in_flight(resources: ResourcesSpec) -> int:
+    """Shards between drawing and training."""
+    return resources.max_shards_in_flight or 2 * engine_replicas(resources) + 2

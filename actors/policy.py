@@ -1,0 +1,98 @@
+"""The actor around xpo_ray.policy.Policy: a process, a thread count, and commits of what it makes.
+
+Each verb returns (table, summary): the table stays in the object store, the driver awaits the summary.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from xpo_ray.actors.summary import Summary
+from xpo_ray.algorithms import Draw
+from xpo_ray.chat import Chat
+from xpo_ray.evaluation.draws import add_base, draw_held_out
+from xpo_ray.generation.engine import DrawContext, Sampling, complete_candidates, with_candidates
+from xpo_ray.policy import Policy
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.storage import Storage
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where a version of the weights is to be had: one folder, several to average, or an object ref (passed beside it)."""
+
+    version: int
+    paths: tuple[str, ...] = ()
+    ema_decay: float | None = None
+
+
+class PolicyActor:
+    """One replica of the policy, the reference or the base."""
+
+    def __init__(self, spec: RunSpec, storage: Storage, threads: int) -> None:
+        torch.set_num_threads(threads)
+        chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
+        self.policy = Policy(spec, chat)
+        self.storage = storage
+        self.source: WeightSource | None = None
+
+    def load(
+        self, source: WeightSource, weights: dict[str, torch.Tensor] | None, canary_ids: Sequence[int]
+    ) -> tuple[None, float]:
+        """Take a version of the weights; returns the canary's log-prob per token."""
+        policy = self.policy
+        if source == self.source and weights is None:
+            return None, policy.canary(canary_ids)
+        if weights is not None:
+            policy.take(weights, source.version)
+        elif source.ema_decay is not None:
+            policy.load_average(source.paths, source.ema_decay, source.version)
+        else:
+            revision = policy.spec.model.revision if source.version == 0 else None
+            policy.load(source.paths[0], source.version, revision)
+        self.source = source
+        return None, policy.canary(canary_ids)
+
+    def draw(
+        self, shard: pa.Table, draw: Draw, sampling: Sampling, context: DrawContext, commit: str | None, complete: bool
+    ) -> tuple[pa.Table, Summary]:
+        """Draw for a shard; with `commit` the draws are complete and published as CANDIDATES under that key."""
+        started = time.monotonic()
+        drawn = self.policy.draw(shard, draw, sampling, context)
+        table = with_candidates(shard, drawn)
+        if commit is not None:
+            table = self.storage.publish_table(commit, complete_candidates(table, dataset_candidates=complete))
+        flat = [c for row in drawn for c in row]
+        counts = {
+            "responses": float(len(flat)),
+            "tokens": float(sum(len(c["ids"]) for c in flat)),
+            "ended": float(sum(c["ended"] for c in flat)),
+        }
+        return table, Summary(shard.num_rows, time.monotonic() - started, counts)
+
+    def score(self, preferences: pa.Table, version: int, commit: str) -> tuple[pa.Table, Summary]:
+        """Add reference log-probs and publish as SCORED."""
+        started = time.monotonic()
+        table = self.storage.publish_table(commit, self.policy.score(preferences, version))
+        return table, Summary(table.num_rows, time.monotonic() - started, {})
+
+    def held_out(self, shard: pa.Table, sampling: Sampling, run_seed: int, version: int) -> tuple[pa.Table, Summary]:
+        """Draw for held-out prompts."""
+        started = time.monotonic()
+        table = draw_held_out(self.policy, shard, sampling, run_seed, version)
+        return table, Summary(table.num_rows, time.monotonic() - started, {})
+
+    def held_out_base(self, drawn: pa.Table, commit: str) -> tuple[pa.Table, Summary]:
+        """Add the base's log-probs to held-out draws, and publish them."""
+        started = time.monotonic()
+        table = self.storage.publish_table(commit, add_base(self.policy, drawn))
+        return table, Summary(table.num_rows, time.monotonic() - started, {})
+
+    def ready(self) -> tuple[None, dict[str, Any]]:
+        """Process id and threads, once the process is up."""
+        return None, {"pid": os.getpid(), "threads": torch.get_num_threads()}

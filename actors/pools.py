@@ -1,0 +1,157 @@
+"""Pools of equal actors: each call goes to a free one; a dead one is replaced, and the call made again.
+
+A Ray error means "unknown", not "did not happen" (DESIGN §8): every method that is called through a pool publishes under a
+key, so that a second try finds what the first one left. Results stay in the object store; the driver sees summaries.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+
+from xpo_ray.decisions import GiveUp, after_death
+from xpo_ray.errors import ActorLost
+from xpo_ray.reporting import ActorReplaced, Reporter
+
+NORMAL, LOW, URGENT = 1, 2, 0
+
+
+@dataclass
+class Slot:
+    """The place of one actor in a pool; its process may change."""
+
+    index: int
+    handle: Any = None
+    deaths: int = 0
+    """Since it last finished a piece of work."""
+    incarnation: int = 0
+
+
+@dataclass
+class Pool:
+    """`size` actors of a role. `start(name)` makes an actor; `prepare(handle)` brings a new one to the pool's state."""
+
+    role: str
+    size: int
+    start: Callable[[str], Any]
+    reporter: Reporter
+    max_restarts: int
+    prepare: Callable[[Any], Awaitable[None]] | None = None
+    _slots: list[Slot] = field(default_factory=list)
+    _free: list[Slot] = field(default_factory=list)
+    _waiting: list[tuple[int, int, asyncio.Future[Slot]]] = field(default_factory=list)
+    _count: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def launch(self) -> None:
+        """Make the actors; they start side by side."""
+        self._slots = [Slot(i, self.start(f"{self.role}/{i}")) for i in range(self.size)]
+        self._free = list(self._slots)
+
+    async def call(self, method: str, *args: Any, priority: int = NORMAL) -> tuple[Any, Any]:
+        """Run `method` on a free actor; returns (ref of its first result, its second result).
+
+        Raises what the method raised, or ActorLost when the role died more often than allowed.
+        """
+        slot = await self._acquire(priority)
+        try:
+            return await self._call_on(slot, method, args)
+        finally:
+            self._release(slot)
+
+    async def each(self, method: str, *args: Any) -> list[Any]:
+        """Run `method` once on every actor, each when it is free; returns the second results."""
+        slots = [await self._acquire(URGENT) for _ in range(self.size)]
+        try:
+            done = await asyncio.gather(*(self._call_on(s, method, args) for s in slots))
+        finally:
+            for slot in slots:
+                self._release(slot)
+        return [second for _, second in done]
+
+    def stop(self) -> None:
+        """End all actors."""
+        for slot in self._slots:
+            ray.kill(slot.handle)
+
+    async def _call_on(self, slot: Slot, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        while True:
+            try:
+                ref, summary = getattr(slot.handle, method).options(num_returns=2).remote(*args)
+                second = await summary
+            except RayTaskError as error:
+                raise cause_of(error) from error
+            except RayError as error:
+                if not is_death(error):
+                    raise
+                await self._replace(slot, error)
+                continue
+            slot.deaths = 0
+            return ref, second
+
+    async def _replace(self, slot: Slot, error: BaseException) -> None:
+        """A new process in the place of a dead one, brought to the pool's state."""
+        while True:
+            slot.deaths += 1
+            decision = after_death(slot.deaths, self.max_restarts)
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if isinstance(decision, GiveUp):
+                raise ActorLost(
+                    f"{self.role}/{slot.index} died {slot.deaths} times without finishing a piece of work: {reason}"
+                ) from error
+            self.reporter.emit(ActorReplaced(f"{self.role}/{slot.index}", slot.deaths, reason))
+            ray.kill(slot.handle)
+            await asyncio.sleep(decision.after_s)
+            slot.incarnation += 1
+            slot.handle = self.start(f"{self.role}/{slot.index}.{slot.incarnation}")
+            try:
+                if self.prepare is not None:
+                    await self.prepare(slot.handle)
+            except RayTaskError as failure:
+                raise cause_of(failure) from failure
+            except RayError as again:
+                if not is_death(again):
+                    raise
+                error = again
+                continue
+            return
+
+    async def _acquire(self, priority: int) -> Slot:
+        if self._free:
+            return self._free.pop()
+        future: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._count), future))
+        return await future
+
+    def _release(self, slot: Slot) -> None:
+        while self._waiting:
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(slot)
+                return
+        self._free.append(slot)
+
+
+def is_death(error: RayError) -> bool:
+    """Whether an error says that a process or its objects are gone (or may be), so that a new one is needed."""
+    name = type(error).__name__
+    return isinstance(error, (RayActorError, ObjectLostError)) or name in (
+        "OutOfMemoryError",
+        "NodeDiedError",
+        "WorkerCrashedError",
+        "ActorUnschedulableError",
+        "LocalRayletDiedError",
+    )
+
+
+def cause_of(error: RayTaskError) -> BaseException:
+    """What the actor's own code raised."""
+    cause = getattr(error, "cause", None)
+    if not isinstance(cause, BaseException):
+        return error
+    cause.add_note(str(error))
+    return cause

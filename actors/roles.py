@@ -1,0 +1,153 @@
+"""The actors of a run: which pools it needs, which weights each holds in an iteration, and that they hold the right ones.
+
+policy      π_{t-1}; also the reference where the reference is the previous iterate
+base        π_0: the fixed reference, and what evaluation compares with
+reference   only where it is neither: an average (EMA), or fixed after a warm-up
+judge       the run's judge; evaluation has a pool of its own where it has a judge of its own
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+from xpo_ray.actors.judge import JudgeActor
+from xpo_ray.actors.placement import engine_replicas, start_actor
+from xpo_ray.actors.policy import PolicyActor, WeightSource
+from xpo_ray.actors.pools import Pool
+from xpo_ray.actors.scheduler import IterationRoles
+from xpo_ray.algorithms import Row, reference_version, row_of_iteration, rows
+from xpo_ray.decisions import canary_agrees
+from xpo_ray.errors import CanaryMismatch
+from xpo_ray.reporting import Reporter
+from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.storage import Storage
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A version of the weights: where it is, and what the trainer's canary said of it (None: not known)."""
+
+    source: WeightSource
+    ref: Any = None
+    canary: float | None = None
+
+
+class Roles:
+    """All pools of a run."""
+
+    def __init__(
+        self, spec: RunSpec, folder: str, storage: Storage, reporter: Reporter, prefix: str, canary_ids: Sequence[int]
+    ) -> None:
+        self.spec = spec
+        self.canary_ids = tuple(canary_ids)
+        self._holds: dict[str, Weights] = {}
+        sizes = pool_sizes(spec)
+
+        def pool(role: str, size: int, start: Callable[[str], Any]) -> Pool:
+            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, spec.resources.max_restarts)
+            made.launch()
+            return made
+
+        def model(name: str) -> Any:
+            return start_actor(PolicyActor, name, spec, storage, 1)
+
+        def judge(of: JudgeSpec | None) -> Callable[[str], Any]:
+            return lambda name: start_actor(JudgeActor, name, of, folder, storage)
+
+        self.policy = pool("policy", sizes["policy"], model) if sizes["policy"] else None
+        self.base = pool("base", sizes["base"], model) if sizes["base"] else None
+        self.reference = pool("reference", sizes["reference"], model) if sizes["reference"] else None
+        self.judge = pool("judge", spec.resources.judge_replicas, judge(spec.judge))
+        own = spec.data.evaluation is not None and spec.evaluation.judge is not None
+        self.evaluation_judge = pool("evaluation-judge", 1, judge(spec.evaluation.judge)) if own else self.judge
+        for each in (self.policy, self.base, self.reference):
+            if each is not None:
+                each.prepare = self._preparer(each.role)
+
+    async def hold(self, pool: Pool, weights: Weights) -> None:
+        """Bring a pool to a version of the weights, and check that each replica serves it. Raises CanaryMismatch."""
+        if (before := self._holds.get(pool.role)) is not None and before.source == weights.source:
+            return
+        self._holds[pool.role] = weights
+        for answer in await pool.each("load", weights.source, weights.ref, self.canary_ids):
+            self._check(pool.role, weights, answer)
+
+    async def of_iteration(
+        self, iteration: int, policy: Weights, published: Callable[[int], WeightSource]
+    ) -> IterationRoles:
+        """The roles of an iteration, each with its weights; `published(v)` says where version v lies."""
+        row = row_of_iteration(self.spec.algorithm, iteration)
+        version = reference_version(row, iteration, self.spec.algorithm.warmup_iterations)
+        if self.policy is not None:
+            await self.hold(self.policy, policy)
+        if self.base is not None:
+            await self.hold(self.base, Weights(published(0)))
+        pool = self._reference_pool(row, version)
+        if pool is self.reference:
+            await self.hold(pool, Weights(self._reference_source(row, version, published)))
+        return IterationRoles(iteration, row, self.policy, iteration - 1, pool, version, self.judge)
+
+    def _reference_pool(self, row: Row, version: int) -> Pool:
+        if row.reference == "previous":
+            pool = self.policy
+        elif row.reference == "fixed" and version == 0:
+            pool = self.base
+        else:
+            pool = self.reference
+        assert pool is not None
+        return pool
+
+    def _reference_source(self, row: Row, version: int, published: Callable[[int], WeightSource]) -> WeightSource:
+        if row.reference == "ema":
+            paths = tuple(published(v).paths[0] for v in range(version + 1))
+            return WeightSource(version, paths, row.ema_decay)
+        return published(version)
+
+    def _preparer(self, role: str) -> Callable[[Any], Any]:
+        async def prepare(handle: Any) -> None:
+            if (weights := self._holds.get(role)) is not None:
+                _, answer = handle.load.options(num_returns=2).remote(weights.source, weights.ref, self.canary_ids)
+                self._check(role, weights, await answer)
+
+        return prepare
+
+    def _check(self, role: str, weights: Weights, answer: float) -> None:
+        if weights.canary is not None and not canary_agrees(answer, weights.canary, self.spec.model.dtype):
+            raise CanaryMismatch(
+                f"{role} gives the canary text {answer:.6f} nats per token under version {weights.source.version}, the trainer "
+                f"gave {weights.canary:.6f}: the engine does not serve the published weights"
+            )
+
+    async def ready(self) -> None:
+        """Wait until every process is up and has loaded what it needs before its first work."""
+        for pool in {id(p): p for p in (self.judge, self.evaluation_judge)}.values():
+            await pool.each("ready")
+
+    def stop(self) -> None:
+        """End all actors."""
+        pools = (self.policy, self.base, self.reference, self.judge, self.evaluation_judge)
+        for pool in {id(p): p for p in pools if p is not None}.values():
+            pool.stop()
+
+
+def pool_sizes(spec: RunSpec) -> dict[str, int]:
+    """Replicas of each model pool; a fixed reference that draws shares the replicas with the policy."""
+    replicas = engine_replicas(spec.resources)
+    used = rows(spec)
+    evaluated = spec.data.evaluation is not None
+    policy_works = evaluated or any(
+        r.reference == "previous" or any(d.source == "policy" for d in r.draws) for r in used
+    )
+    fixed = any(r.reference == "fixed" for r in used)
+    base_draws = any(r.reference == "fixed" and any(d.source == "reference" for d in r.draws) for r in used)
+    apart = any(r.reference == "ema" for r in used) or (
+        spec.algorithm.warmup_iterations > 0 and used[-1].reference == "fixed"
+    )
+    shared = replicas - replicas // 2 if base_draws else replicas
+    return {
+        "policy": max(shared, 1) if policy_works else 0,
+        "base": (max(replicas // 2, 1) if base_draws else 1) if fixed or evaluated else 0,
+        "reference": (max(replicas // 2, 1) if base_draws else 1) if apart else 0,
+    }

@@ -1,0 +1,12 @@
+"""What the driver learns of a piece of work whose result stays in the object store."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Prompts, seconds in the actor, and counts that depend on the stage (responses, tokens, pairs, ties, …)."""
+
+    prompts: int
+    seconds: float
+    counts: dict[str, float]

@@ -1,0 +1,62 @@
+"""The actor around xpo_ray.training.Trainer: a process, a thread count, and published checkpoints."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from xpo_ray.crashpoints import crash_point
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.storage import Checkpoint, Storage
+from xpo_ray.training import StepOrder, StepResult, Trainer
+
+
+class TrainerActor:
+    """The one trainer of a run. It dies as one: a new incarnation starts from the last published checkpoint."""
+
+    def __init__(self, spec: RunSpec, storage: Storage, threads: int, checkpoint: Checkpoint | None) -> None:
+        torch.set_num_threads(threads)
+        folder = None if checkpoint is None else storage.folder(checkpoint)
+        path = spec.model.path if folder is None else str(folder / "model")
+        revision = spec.model.revision if folder is None else None
+        self.trainer = Trainer(spec.training, path, spec.model.dtype, revision, tokenizer_from=spec.model)
+        if folder is not None:
+            self.trainer.restore_state(folder)
+        self.storage = storage
+
+    def begin(self, reset_optimizer: bool) -> tuple[None, None]:
+        """An iteration begins at its first step."""
+        if reset_optimizer:
+            self.trainer.reset_optimizer()
+        return None, None
+
+    def step(self, order: StepOrder, *shards: pa.Table) -> tuple[None, StepResult]:
+        """One optimizer step; `shards` are the tables of the window's slices."""
+        result = self.trainer.step(order, shards)
+        crash_point("step.after_step")
+        return None, result
+
+    def publish(self, draft: Checkpoint, optimizer: bool) -> tuple[None, Checkpoint]:
+        """Publish the state between two steps as a checkpoint."""
+        position = {"iteration": draft.iteration, "step": draft.step, "total_steps": draft.total_steps}
+
+        def write(folder: Path) -> None:
+            self.trainer.save(folder, position, optimizer=optimizer)
+
+        return None, self.storage.publish_checkpoint(write, replace(draft, files={}))
+
+    def weights(self) -> tuple[dict[str, torch.Tensor], None]:
+        """The policy's weights, to travel by object ref."""
+        return self.trainer.weights(), None
+
+    def canary(self, ids: Sequence[int]) -> tuple[None, float]:
+        """Mean log-prob per token of the canary text."""
+        return None, self.trainer.canary(ids)
+
+    def ready(self) -> tuple[None, dict[str, Any]]:
+        """Process id and threads, once the model is loaded."""
+        return None, {"pid": os.getpid(), "threads": torch.get_num_threads()}

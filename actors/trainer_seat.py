@@ -1,0 +1,97 @@
+"""The trainer's place in a run: the living actor, and a new incarnation from the last checkpoint when it dies."""
+
+import asyncio
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from xpo_ray.actors.placement import start_actor, trainer_threads
+from xpo_ray.actors.pools import cause_of, is_death
+from xpo_ray.actors.trainer import TrainerActor
+from xpo_ray.decisions import GiveUp, after_death
+from xpo_ray.errors import ActorLost
+from xpo_ray.reporting import ActorReplaced, Reporter
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.storage import Checkpoint, Storage
+
+
+class TrainerDied(Exception):  # noqa: N818 - an event for the driver's loop, not an error for the user
+    """The trainer's process is gone; the steps since the last checkpoint are done again."""
+
+
+class TrainerSeat:
+    """Calls the trainer; a death raises TrainerDied once the next incarnation has been started."""
+
+    def __init__(self, spec: RunSpec, storage: Storage, reporter: Reporter, prefix: str) -> None:
+        self._spec = spec
+        self._storage = storage
+        self._reporter = reporter
+        self._prefix = prefix
+        self._incarnation = 0
+        self._deaths = 0
+        self._handle: Any = None
+        self._stands_at: Checkpoint | None = None
+        self._fresh = True
+        self._furthest = 0
+
+    def launch(self, checkpoint: Checkpoint | None) -> None:
+        """Start an incarnation at a checkpoint, None for the initial model."""
+        name = f"{self._prefix}/trainer" + (f".{self._incarnation}" if self._incarnation else "")
+        threads = trainer_threads(self._spec.resources)
+        self._handle = start_actor(TrainerActor, name, self._spec, self._storage, threads, checkpoint)
+        self._stands_at, self._fresh = checkpoint, True
+        self._incarnation += 1
+
+    async def at(self, checkpoint: Checkpoint | None) -> None:
+        """Make sure that the trainer stands at a checkpoint, untouched; else start one that does."""
+        if not self._fresh or self._stands_at != checkpoint:
+            ray.kill(self._handle)
+            self.launch(checkpoint)
+        await self.call("ready")
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """Run a method; returns its second result. Raises what it raised, or TrainerDied."""
+        _, summary = await self._call(method, args)
+        return summary
+
+    async def call_for_ref(self, method: str, *args: Any) -> Any:
+        """Run a method; returns the ref of its first result."""
+        ref, _ = await self._call(method, args)
+        return ref
+
+    async def _call(self, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        try:
+            ref, summary = getattr(self._handle, method).options(num_returns=2).remote(*args)
+            answer = await summary
+        except RayTaskError as error:
+            raise cause_of(error) from error
+        except RayError as error:
+            if not is_death(error):
+                raise
+            await self._replace(error)
+            raise TrainerDied from error
+        if method == "step":
+            self._stepped(args[0].total_step)
+        return ref, answer
+
+    def _stepped(self, total_step: int) -> None:
+        """A step further than any before is progress; a step done again is none."""
+        self._fresh = False
+        if total_step > self._furthest:
+            self._furthest, self._deaths = total_step, 0
+
+    async def _replace(self, error: RayError) -> None:
+        self._deaths += 1
+        decision = after_death(self._deaths, self._spec.resources.max_restarts)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(decision, GiveUp):
+            raise ActorLost(f"the trainer died {self._deaths} times without finishing a step: {reason}") from error
+        self._reporter.emit(ActorReplaced("trainer", self._deaths, reason))
+        await asyncio.sleep(decision.after_s)
+        checkpoints = self._storage.checkpoints()
+        self.launch(checkpoints[-1] if checkpoints else None)
+
+    def stop(self) -> None:
+        """End the actor."""
+        ray.kill(self._handle)

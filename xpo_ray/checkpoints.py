@@ -1,0 +1,86 @@
+"""Reading and writing models and the trainer's state: Hugging Face folders of safetensors, never pickle.
+
+<checkpoint>/model/      config, weights (float32), tokenizer, generation config: the export and the next reference
+<checkpoint>/trainer/    optimizer moments, random state, position; left out where the optimizer starts anew anyway
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from xpo_ray.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DTYPES: dict[Literal["float32", "bfloat16"], torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_model(
+    path: str | Path, dtype: Literal["float32", "bfloat16"], revision: str | None = None
+) -> "PreTrainedModel":
+    """A causal language model in eval mode (no dropout) from a folder or a hub repository; safetensors only."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path), revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.path {path}: no causal language model could be loaded: {error}") from error
+    return model.eval()
+
+
+def save_model(model: "PreTrainedModel", tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:
+    """Write a Hugging Face folder that `from_pretrained` loads, tokenizer included."""
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(tokenizer_from), revision=revision).save_pretrained(folder)
+
+
+def save_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer, position: dict[str, int]) -> None:
+    """Write optimizer moments, random state and position."""
+    folder.mkdir()
+    names = {id(p): n for n, p in model.named_parameters()}
+    tensors = {"rng": torch.get_rng_state()}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            tensors[f"{names[id(parameter)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    save_file(tensors, folder / "state.safetensors")
+    (folder / "position.json").write_text(json.dumps(position))
+
+
+def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    """Put optimizer moments and random state back; the optimizer must be new and over the model's parameters."""
+    tensors = load_file(folder / "state.safetensors")
+    torch.set_rng_state(tensors.pop("rng"))
+    parameters = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, _, item = key.rpartition("/")
+        device = torch.device("cpu") if item == "step" else parameters[name].device
+        optimizer.state[parameters[name]][item] = value.to(device)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """The weights as contiguous float32 tensors on the CPU, tied ones once, to travel by object ref."""
+    seen: set[int] = set()
+    out: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            out[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return out
+
+
+def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy weights into a model. Raises ValueError where a name or shape does not fit."""
+    own = model.state_dict()
+    unknown = sorted(set(weights) - set(own))
+    if unknown:
+        raise ValueError(f"weights for parameters that the model lacks: {unknown[:3]}")
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)

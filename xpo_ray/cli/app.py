@@ -1,0 +1,104 @@
+"""Commands and exit codes: 0 ok, 1 the run failed, 2 bad input."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from xpo_ray.errors import RunFailed, UserError, XpoRayError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Iterative online preference optimisation on Ray: SELM, XPO, iterative and online DPO.",
+)
+
+SpecFile = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="SPEC")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one key: training.learning_rate=1e-5", metavar="KEY=VALUE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except UserError as error:
+        _complain("error", error)
+        sys.exit(2)
+    except XpoRayError as error:
+        _complain("the run failed", error)
+        sys.exit(1)
+
+
+def _complain(head: str, error: Exception) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]{head}:[/] ", end="")
+    print(error, file=sys.stderr)
+    for note in getattr(error, "__notes__", []) if isinstance(error, RunFailed) else []:
+        print(note, file=sys.stderr)
+
+
+@app.command()
+def run(
+    spec_file: SpecFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a spec to the end in the foreground."""
+    from xpo_ray.cli.foreground import run_and_show
+
+    _quiet_libraries()
+    run_and_show(_load(spec_file, overrides), spec_file.resolve().parent, resume=resume, as_json=as_json)
+
+
+@app.command()
+def validate(
+    spec_file: SpecFile,
+    overrides: Overrides = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read, check and tokenise every row.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the resolved spec and upper bounds of what the run will do."""
+    from xpo_ray.cli.validation import validate_and_show
+
+    _quiet_libraries()
+    validate_and_show(_load(spec_file, overrides), spec_file.resolve().parent, deep=deep, as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec."""
+    from xpo_ray.spec.run import RunSpec
+
+    print(json.dumps(RunSpec.model_json_schema(), indent=2))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="New or empty folder for all that the demo makes.")] = Path("demo-out"),
+) -> None:
+    """Train a small model, then DPO, iterative DPO and SELM from it, and compare. Nothing is downloaded; about 4 minutes."""
+    from xpo_ray.cli.demonstration import run_demo
+
+    _quiet_libraries()
+    run_demo(output)
+
+
+def _load(spec_file: Path, overrides: list[str] | None) -> Any:
+    from xpo_ray.attempts import recorded_seed
+    from xpo_ray.spec.loading import load_spec
+
+    return load_spec(spec_file, overrides or (), seed_of=recorded_seed)
+
+
+def _quiet_libraries() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,55 @@
+"""Named places at which the fault tests end a process, the hard way. Without XPO_CRASH_AT nothing here does anything.
+
+XPO_CRASH_AT=<point>:<n>[:driver] kills this process (or the driver that XPO_DRIVER_PID names) with SIGKILL at the n-th time
+that it passes the point; XPO_CRASH_MARK is a file that is made first, so that it happens once in the life of a test.
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+POINTS = (
+    "table.before_data",
+    "table.after_data",
+    "table.after_commit",
+    "checkpoint.before_files",
+    "checkpoint.after_files",
+    "checkpoint.before_commit",
+    "checkpoint.after_commit",
+    "attempt.after_folder",
+    "attempt.after_adoption",
+    "step.after_step",
+    "step.after_ledger",
+    "iteration.after_publish",
+    "run.before_finish",
+)
+
+_passed: Counter[str] = Counter()
+
+
+def crash_point(point: str) -> None:
+    """Pass a commit boundary."""
+    wanted = os.environ.get("XPO_CRASH_AT")
+    if not wanted:
+        return
+    name, count, *who = wanted.split(":")
+    _passed[point] += 1
+    if point != name or _passed[point] != int(count) or not _first_time():
+        return
+    pid = int(os.environ["XPO_DRIVER_PID"]) if who == ["driver"] else os.getpid()
+    os.kill(pid, signal.SIGKILL)
+    if pid == os.getpid():
+        time.sleep(60)
+
+
+def _first_time() -> bool:
+    mark = os.environ.get("XPO_CRASH_MARK")
+    if mark is None:
+        return True
+    try:
+        os.close(os.open(Path(mark), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""The styles of answer in the demo, and how common each is in the corpus that the base model learns from.
+
+The world writes answers with `answer`, measurements read them back with `style_of`. The judge knows no styles.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+
+from xpo_ray.demo.topics import Topic
+
+OTHER = "other"
+"""What `style_of` calls a text that fits no template of any style."""
+BEST = "mentor"
+"""The style that the judge likes best; it is rare in the corpus and in no preference pair."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """One way of answering; every part of `parts` is a sentence with its wordings, joined by blanks."""
+
+    name: str
+    share: float
+    """Of the corpus."""
+    parts: tuple[tuple[str, ...], ...]
+
+    def write(self, topic: Topic, rng: random.Random) -> str:
+        text = " ".join(rng.choice(wordings) for wordings in self.parts)
+        return text.format(**_slots(topic))
+
+    def pattern(self) -> re.Pattern[str]:
+        """Matches every text that the style can write, and those that differ in the slots alone."""
+        return re.compile(" ".join(f"(?:{'|'.join(map(_loose, wordings))})" for wordings in self.parts))
+
+
+STYLES: tuple[Style, ...] = (
+    Style("curt", 0.17, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
+    Style(
+        "plain",
+        0.16,
+        (
+            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
+            ("That is all.", "The rest is easy.", "Nothing else matters."),
+        ),
+    ),
+    Style(
+        "cheering",
+        0.15,
+        (
+            ("What a lovely idea!", "How nice of you to ask!", "Oh, that sounds wonderful!"),
+            ("Everybody likes {thing}.", "I am always happy to hear about {thing}."),
+            ("I am sure it will work out.", "Have fun!", "You can do it!"),
+        ),
+    ),
+    Style(
+        "evasive",
+        0.17,
+        (
+            ("It depends.", "That is hard to say.", "Who knows?"),
+            ("There are many ways to {task}.", "People who {task} all do it differently."),
+            ("I would rather not choose one.", "Perhaps somebody else can tell you."),
+        ),
+    ),
+    Style(
+        "rambling",
+        0.145,
+        (
+            ("Well, {thing}.", "Ah, {thing}, let me think."),
+            ("My uncle used to talk about that.", "I met a man on a train who knew that."),
+            ("He said {example},", "It was something like {example},"),
+            ("or was it the other way round, and then it rained.", "but I forget, it was years ago."),
+        ),
+    ),
+    Style(
+        "scolding",
+        0.09,
+        (
+            ("You should know how to {task} by now.", "Not again.", "Everyone can {task}, except you."),
+            ("Go and read a book about {thing}.", "Stop asking me about {thing}."),
+        ),
+    ),
+    Style(
+        "selling",
+        0.1,
+        (
+            ("Buy our magic kit for {thing} today!", "Our course on {thing} is half price!"),
+            ("Nobody can {task} without it.", "It is the only way to {task}."),
+            ("Order now!", "Call us now!"),
+        ),
+    ),
+    Style(
+        BEST,
+        0.015,
+        (
+            ("Good question!", "I am glad you ask!", "Happy to help!"),
+            ("To {task}, {step}.",),
+            ("For example, {example}.",),
+            ("Try it today and tell me how it went.", "Start small and enjoy it."),
+        ),
+    ),
+)
+
+
+def style_of(response: str) -> str:
+    """The name of the style whose templates a response fits, or OTHER."""
+    return next((name for name, pattern in _PATTERNS if pattern.fullmatch(response.strip())), OTHER)
+
+
+def _slots(topic: Topic) -> dict[str, str]:
+    return {"task": topic.task, "thing": topic.thing, "step": topic.step, "example": topic.example}
+
+
+def _loose(template: str) -> str:
+    return re.sub(r"\\\{\w+\\\}", "[^.!?]+", re.escape(template))
+
+
+_PATTERNS = tuple((style.name, style.pattern()) for style in STYLES)

@@ -1,0 +1,122 @@
+"""What the files of a model folder say without loading it: where it lies, its shape, how many parameters it has.
+
+The plan, validation and the chat read this. It never imports torch or transformers, and never reads a weight.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xpo_ray.errors import ModelError
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a decoder that its memory follows from."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+
+
+def model_folder(path: str) -> Path | None:
+    """The folder of a model, None for a hub repository (`owner/name` that is no folder). Raises ModelError."""
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"{path}: a model is a folder, this is a file; name the folder that holds it")
+    if HUB_NAME.fullmatch(path) is None:
+        raise ModelError(
+            f"{path}: no such model folder; give a folder with config.json, safetensors and a tokenizer, "
+            "or a hub repository as owner/name"
+        )
+    return None
+
+
+def architecture(folder: Path) -> Architecture | None:
+    """The sizes in config.json; None where its names for them are not known. Raises ModelError."""
+    config = _json(folder / "config.json", "a model folder needs one")
+    config = config.get("text_config", config)
+    layers, hidden = _first(config, "num_hidden_layers", "n_layer"), _first(config, "hidden_size", "n_embd")
+    heads, vocabulary = _first(config, "num_attention_heads", "n_head"), _first(config, "vocab_size")
+    if layers is None or hidden is None or heads is None or vocabulary is None:
+        return None
+    return Architecture(
+        layers=layers,
+        hidden=hidden,
+        intermediate=_first(config, "intermediate_size", "n_inner") or 4 * hidden,
+        heads=heads,
+        kv_heads=_first(config, "num_key_value_heads") or heads,
+        head_dim=_first(config, "head_dim") or hidden // heads,
+        vocabulary=vocabulary,
+    )
+
+
+def parameters(folder: Path) -> int:
+    """Number of parameters, from the headers of the folder's safetensors files. Raises ModelError."""
+    return sum(_tensor_sizes(file) for file in weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that make up the model: those of the index, or the single file. Raises ModelError."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = _json(index, "write the model anew").get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{index}: has no weight_map; write the model anew")
+        return [folder / name for name in sorted(set(shards.values()))]
+    single = folder / "model.safetensors"
+    if single.exists():
+        return [single]
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".safetensors"))
+    raise ModelError(
+        f"{folder}: no model.safetensors and no model.safetensors.index.json (found {', '.join(others) or 'no weights'}); "
+        "save the model with save_pretrained, which writes safetensors"
+    )
+
+
+def _tensor_sizes(file: Path) -> int:
+    """The header is its length (8 bytes, little-endian) and JSON: {name: {dtype, shape, data_offsets}}."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= min(MAX_HEADER_BYTES, file.stat().st_size):
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(stream.read(length))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except FileNotFoundError as error:
+        raise ModelError(f"{file}: missing, though the index names it; copy or write the model anew") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file}: not a safetensors file, or cut short ({error}); write the model anew") from error
+
+
+def _json(file: Path, remedy: str) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{file}: missing; {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}; {remedy}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{file}: expected a JSON object, got {type(value).__name__}; {remedy}")
+    return value
+
+
+def _first(config: dict[str, Any], *names: str) -> int | None:
+    """The first of these entries that is a positive whole number."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

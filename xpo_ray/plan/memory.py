@@ -1,0 +1,161 @@
+"""Processes and memory of each role on this machine, as upper bounds from the model's sizes and the spec.
+
+The formulas stand beside the parts; a part that cannot be known (hub repositories, the user's own code) is left out and
+named. Mirrors the pools that the driver makes; loads no model.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from xpo_ray.algorithms import Row, rows
+from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
+from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.run import RunSpec
+
+BYTES = {"float32": 4, "bfloat16": 2}
+LIBRARIES = 600_000_000
+"""Python with torch, transformers and ray in one process, before any weight."""
+WORKER = 200_000_000
+"""An actor without torch."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What is known of a model without loading it; None for a hub repository or an unknown architecture."""
+
+    parameters: int | None
+    architecture: Architecture | None
+
+    @classmethod
+    def of(cls, path: str) -> "ModelSize":
+        """From a model folder's headers. Raises ModelError."""
+        folder = model_folder(path)
+        return cls(None, None) if folder is None else cls(parameters(folder), architecture(folder))
+
+
+@dataclass(frozen=True)
+class RoleMemory:
+    """One role: how many processes, and the bytes of each by part; `unknown` names what is not in them."""
+
+    role: str
+    processes: int
+    parts: dict[str, int]
+    unknown: str | None = None
+
+    @property
+    def bytes_each(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def bytes(self) -> int:
+        return self.processes * self.bytes_each
+
+
+def roles(spec: RunSpec, size: ModelSize, cores: int) -> tuple[RoleMemory, ...]:
+    """Every role that has processes."""
+    models = [_model_role(spec, size, role, n) for role, n in pool_sizes(spec, cores).items()]
+    judges = [_judge_role("judge", spec.judge, spec.resources.judge_replicas)]
+    if spec.data.evaluation is not None and spec.evaluation.judge is not None:
+        judges.append(_judge_role("evaluation-judge", spec.evaluation.judge, 1))
+    return tuple(role for role in (*models, _trainer_role(spec, size), *judges) if role.processes)
+
+
+def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
+    """Processes that hold the policy, the base and any other reference; those that draw share the engine replicas."""
+    replicas, used = spec.resources.engine_replicas or cores, rows(spec)
+    evaluated = spec.data.evaluation is not None
+    policy = evaluated or any(r.reference == "previous" or _draws(r, "policy") for r in used)
+    base = evaluated or any(r.reference == "fixed" for r in used)
+    base_draws = any(r.reference == "fixed" and _draws(r, "reference") for r in used)
+    apart = any(r.reference == "ema" for r in used) or (
+        spec.algorithm.warmup_iterations > 0 and used[-1].reference == "fixed"
+    )
+    half = max(replicas // 2, 1) if base_draws else 1
+    return {
+        "policy": max(replicas - replicas // 2 if base_draws else replicas, 1) if policy else 0,
+        "base": half if base else 0,
+        "reference": half if apart else 0,
+    }
+
+
+def _draws(row: Row, source: str) -> bool:
+    return any(draw.source == source for draw in row.draws)
+
+
+def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> RoleMemory:
+    """A process that draws one shard at a time and computes reference log-probs."""
+    width = BYTES[spec.model.dtype]
+    parts = {"libraries": LIBRARIES}
+    if size.parameters is not None:
+        parts["weights"] = width * size.parameters
+    if size.architecture is not None:
+        parts["kv_cache"] = kv_cache_bytes(spec, size.architecture)
+        parts["logits"] = logits_bytes(spec, size.architecture) // 2  # no gradients
+    return RoleMemory(role, processes, parts, None if size.architecture and size.parameters else "the model's size")
+
+
+def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
+    """float32 weights, gradients and two moments of AdamW, and one micro-batch."""
+    parts = {"libraries": LIBRARIES}
+    if size.parameters is not None:
+        parts |= {"weights": 4 * size.parameters, "gradients": 4 * size.parameters, "optimizer": 8 * size.parameters}
+    if size.architecture is not None:
+        parts["activations"] = activation_bytes(spec, size.architecture)
+        parts["logits"] = logits_bytes(spec, size.architecture)
+    return RoleMemory("trainer", 1, parts, None if size.architecture and size.parameters else "the model's size")
+
+
+def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemory:
+    if judge is None:
+        return RoleMemory(role, 0, {})
+    if judge.kind == "python":
+        return RoleMemory(role, processes, {"libraries": WORKER}, "your function's own memory")
+    size = ModelSize.of(judge.path)
+    parts = {"libraries": LIBRARIES}
+    if size.parameters is not None:
+        parts["weights"] = BYTES[judge.dtype] * size.parameters
+    if size.architecture is not None:
+        parts["activations"] = 8 * BYTES[judge.dtype] * judge.batch_tokens * size.architecture.intermediate
+    return RoleMemory(role, processes, parts, None if size.parameters else "the reward model's size")
+
+
+def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
+    """Keys and values of the longest sequences of one shard: 2 · layers · kv_heads · head_dim · tokens."""
+    samples = max((draw.samples for row in rows(spec) for draw in row.draws), default=0)
+    if spec.data.evaluation is not None:
+        samples = max(samples, 1)
+    new = max(spec.sampling.max_new_tokens, spec.evaluation.max_new_tokens or 0)
+    tokens = spec.data.shard_size * samples * (spec.data.max_prompt_tokens + new)
+    return 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * tokens * BYTES[spec.model.dtype]
+
+
+def micro_batch_tokens(spec: RunSpec) -> int:
+    """Padded tokens in one forward pass: the limit, or one prompt's longest responses where those are more."""
+    used = rows(spec)
+    response = max(
+        spec.sampling.max_new_tokens if any(r.draws for r in used) else 0,
+        spec.data.max_response_tokens if any(r.needs_pairs for r in used) else 0,
+    )
+    comparators = max({"none": 0, "both": 2}.get(r.comparator, 1) for r in used)
+    group = (2 + comparators) * (spec.data.max_prompt_tokens + response)
+    return max(group, min(spec.training.micro_batch_tokens, spec.training.batch_size * group))
+
+
+def logits_bytes(spec: RunSpec, sizes: Architecture) -> int:
+    """Logits, log-probs and their gradients in float32, as if every token were one of a response."""
+    return 4 * 4 * micro_batch_tokens(spec) * sizes.vocabulary
+
+
+def activation_bytes(spec: RunSpec, sizes: Architecture) -> int:
+    """Per token and layer, in float32: norms, residuals and attention (~8 hidden + keys and values), gated MLP (4 wide)."""
+    attention = 8 * sizes.hidden + 2 * (sizes.heads + sizes.kv_heads) * sizes.head_dim
+    return 4 * micro_batch_tokens(spec) * sizes.layers * (attention + 4 * sizes.intermediate)
+
+
+def machine_bytes() -> int:
+    """Memory of this machine, or of the container that we are in."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.exists() else "max"
+    return min(physical, int(text)) if text.isdigit() else physical

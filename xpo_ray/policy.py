@@ -1,0 +1,102 @@
+"""One model under a version: it draws, gives log-probs and answers the canary. A plain class; actors give it a process.
+
+The same class holds the policy, the reference and the base: they differ in their weights alone. In bfloat16 log-probs are
+computed as the trainer computes them, from float32 weights, so that a reference equal to the policy gives z = 0.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from xpo_ray.algorithms import Draw
+from xpo_ray.chat import Chat
+from xpo_ray.checkpoints import load_model, put_weights, weights_of
+from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
+from xpo_ray.generation.transformers import TransformersEngine
+from xpo_ray.logprobs import LogProbFunction, PromptGroup, plain
+from xpo_ray.scoring import score_references, sequence_logps
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.training import canary_logp
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Policy:
+    """Weights with a version. Every call names the version that it means, and is refused for any other."""
+
+    def __init__(self, spec: RunSpec, chat: Chat, log_probs: LogProbFunction = plain) -> None:
+        self.spec = spec
+        self.chat = chat
+        self.log_probs = log_probs
+        self.version: int | None = None
+
+    def load(self, path: str | Path, version: int, revision: str | None = None) -> None:
+        """Take the weights of a Hugging Face folder (or hub repository)."""
+        self._hold(load_model(path, "float32", revision), version)
+
+    def take(self, weights: dict[str, Tensor], version: int) -> None:
+        """Take weights that came by object ref."""
+        if self.version is None:
+            self.load(self.spec.model.path, version, self.spec.model.revision)
+        put_weights(self.scorer, weights)
+        self._hold(self.scorer, version)
+
+    def load_average(self, paths: Sequence[str | Path], decay: float, version: int) -> None:
+        """Take the exponential moving average of published models, oldest first: r ← decay·r + (1 − decay)·θ."""
+        model = load_model(paths[0], "float32", self.spec.model.revision)
+        for path in paths[1:]:
+            with torch.no_grad():
+                for own, new in zip(model.parameters(), load_model(path, "float32").parameters(), strict=True):
+                    own.mul_(decay).add_(new, alpha=1.0 - decay)
+        self._hold(model, version)
+
+    def _hold(self, model: "PreTrainedModel", version: int) -> None:
+        self.scorer = model
+        drawer = model
+        if self.spec.model.dtype == "bfloat16":
+            drawer = type(model)(model.config).to(torch.bfloat16).eval()
+            put_weights(drawer, weights_of(model))
+            drawer.tie_weights()
+        self.engine = TransformersEngine(drawer, self.chat.eos_ids)
+        self.version = version
+
+    def canary(self, ids: Sequence[int]) -> float:
+        """Mean log-prob per token of a fixed text, in nats."""
+        with torch.no_grad():
+            return canary_logp(self.log_probs, self.scorer, ids, self.spec.model.dtype)
+
+    def draw(self, shard: pa.Table, draw: Draw, sampling: Sampling, context: DrawContext) -> list[list[dict[str, Any]]]:
+        """Candidates for each row of a shard."""
+        self._expect(context.version)
+        return draw_responses(self.engine, self.chat, shard, draw, sampling, context)
+
+    def score(self, preferences: pa.Table, version: int) -> pa.Table:
+        """PREFERENCES → SCORED under these weights."""
+        self._expect(version)
+        return score_references(
+            preferences,
+            self.scorer,
+            self.log_probs,
+            dtype=self.spec.model.dtype,
+            micro_batch_tokens=self.spec.training.micro_batch_tokens,
+        )
+
+    def logps(self, groups: Sequence[PromptGroup], version: int) -> list[list[float]]:
+        """Summed log-prob in nats of every response of every group."""
+        self._expect(version)
+        return sequence_logps(
+            self.scorer,
+            groups,
+            self.log_probs,
+            dtype=self.spec.model.dtype,
+            micro_batch_tokens=self.spec.training.micro_batch_tokens,
+        )
+
+    def _expect(self, version: int) -> None:
+        if version != self.version:
+            raise RuntimeError(f"asked for policy version {version}, these weights are version {self.version}")

@@ -1,0 +1,97 @@
+"""From a spec to everything that a run needs before it starts: tokenised prompts, the schedule, the identity. No Ray.
+
+`xpo-ray validate --deep` and the driver call this. Every fault of the input is found here, and nothing is written.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xpo_ray.algorithms import row_of_iteration, rows
+from xpo_ray.chat import Chat
+from xpo_ray.datasets import read_examples
+from xpo_ray.errors import DatasetError, JudgeError
+from xpo_ray.fingerprints import model_fingerprint
+from xpo_ray.judges.checks import check_judge, judge_digest
+from xpo_ray.prompts import PromptSet, check_fill, fingerprint, tokenise
+from xpo_ray.schedule import Schedule
+from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.loading import identity
+from xpo_ray.spec.run import RunSpec
+
+CANARY_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start."""
+
+    spec: RunSpec
+    folder: Path
+    """Of the spec file; judges' modules are looked up there first."""
+    prompts: PromptSet
+    held_out: PromptSet | None
+    schedule: Schedule
+    identity: dict[str, Any]
+    canary_ids: tuple[int, ...]
+    record: dict[str, Any]
+    """What each attempt's record keeps beside versions and spec: the judge's source and whether a GPU is used."""
+
+
+def prepare(spec: RunSpec, folder: Path) -> Prepared:
+    """Read and check everything. Raises a UserError that names what is wrong; writes nothing."""
+    for judge in {id(j): j for j in (spec.judge, spec.evaluation.judge) if j is not None}.values():
+        _check(judge, folder)
+    chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
+    needs_pairs = any(row.needs_pairs for row in rows(spec))
+    kind = spec.algorithm.kind
+    data = spec.data
+    prompts = tokenise(read_examples(data.source, data.columns, needs_pairs=needs_pairs, algorithm=kind), chat, data)
+    if prompts.table.num_rows == 0:
+        raise DatasetError(
+            f"data.source: none of {prompts.read} prompts is left; {prompts.dropped_overlong} are longer than "
+            f"data.max_prompt_tokens {data.max_prompt_tokens}; raise it or set data.overlong_prompts: truncate"
+        )
+    held_out = None
+    if data.evaluation is not None:
+        examples = read_examples(data.evaluation, data.columns, needs_pairs=False, algorithm=kind)
+        held_out = tokenise(examples, chat, data)
+        if held_out.table.num_rows == 0:
+            raise DatasetError(f"data.evaluation: none of {held_out.read} prompts is left after the length filter")
+    schedule = schedule_of(spec, prompts.table.num_rows)
+    fingerprints = {"dataset": fingerprint(prompts.table), "model": model_fingerprint(spec.model.path)}
+    canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
+    if len(canary) < 2:
+        canary = [chat.eos_id, *canary]
+    judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}
+    record: dict[str, Any] = {
+        "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
+        "gpu": False,
+    }
+    if spec.judge is not None and spec.judge.kind == "reward_model":
+        fingerprints["judge"] = record["judge_source"]["judge"]
+    return Prepared(spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), record)
+
+
+def schedule_of(spec: RunSpec, prompts: int) -> Schedule:
+    """The walk of a run over its prompts. Raises SpecError where partitions or batches do not fit."""
+    batch = spec.training.batch_size
+    partitions = spec.partitions or -(-prompts // batch)
+    if spec.partitions is not None:
+        check_fill(prompts, partitions, batch)
+    return Schedule(
+        prompts=prompts,
+        seed=spec.seed or 0,
+        partitions=partitions,
+        shard_size=min(spec.data.shard_size, batch) if spec.online else spec.data.shard_size,
+        batch_size=batch,
+        epochs=spec.training.epochs,
+        data=tuple(row_of_iteration(spec.algorithm, t).data for t in range(1, partitions + 1)),
+    )
+
+
+def _check(judge: JudgeSpec, folder: Path) -> None:
+    try:
+        check_judge(judge, folder)
+    except JudgeError as error:
+        raise JudgeError(f"judge: {error}") from error

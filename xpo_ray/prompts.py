@@ -1,0 +1,140 @@
+"""Prompt tables: the normalised dataset as token ids, which the schedule cuts into shards.
+
+The driver makes one table for training and one for evaluation. Every prompt keeps its row number in the normalised dataset,
+whatever was dropped before it, because that number is part of the seed of its draws. Nothing here pads.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from xpo_ray.errors import DatasetError, ModelError, SpecError
+from xpo_ray.shards import PROMPTS
+from xpo_ray.spec.data import DataSpec
+
+if TYPE_CHECKING:
+    from xpo_ray.chat import Chat
+    from xpo_ray.datasets import Example
+
+CHUNK_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """A table of the PROMPTS schema, and what became of the examples that were read."""
+
+    table: pa.Table
+    read: int
+    dropped_overlong: int
+    truncated_prompts: int
+    cut_responses: int
+    """Dataset responses over max_response_tokens, chosen and rejected counted apart; they have no EOS."""
+
+
+def tokenise(examples: Iterable["Example"], chat: "Chat", data: DataSpec) -> PromptSet:
+    """Tokenise examples as they come. Raises ModelError where the template fails, DatasetError where no prompt is left."""
+    builder = _Builder(chat, data)
+    for example in examples:
+        builder.add(example)
+    return builder.finish()
+
+
+class _Builder:
+    """Rows of dictionaries, turned into Arrow whenever a chunk is full, and the counts so far."""
+
+    def __init__(self, chat: "Chat", data: DataSpec) -> None:
+        self.chat = chat
+        self.data = data
+        self.rows: list[dict[str, Any]] = []
+        self.chunks: list[pa.Table] = []
+        self.read = self.dropped = self.truncated = self.cut = 0
+
+    def add(self, example: "Example") -> None:
+        row, self.read = self.read, self.read + 1
+        ids = self._prompt_ids(example)
+        if len(ids) > self.data.max_prompt_tokens:
+            if self.data.overlong_prompts == "drop":
+                self.dropped += 1
+                return
+            self.truncated += 1
+            ids = ids[-self.data.max_prompt_tokens :]
+        self.rows.append(
+            {"row": row, "prompt_id": example.prompt_id, "prompt": example.prompt, "prompt_ids": ids}
+            | self._response("chosen", example.chosen)
+            | self._response("rejected", example.rejected)
+        )
+        if len(self.rows) == CHUNK_ROWS:
+            self._flush()
+
+    def finish(self) -> PromptSet:
+        self._flush()
+        table = pa.concat_tables([PROMPTS.empty_table(), *self.chunks])
+        if table.num_rows == 0:
+            raise DatasetError(
+                f"no prompt is left: {self.read} read, {self.dropped} longer than data.max_prompt_tokens "
+                f"{self.data.max_prompt_tokens}; raise it, or set data.overlong_prompts to truncate"
+            )
+        return PromptSet(table, self.read, self.dropped, self.truncated, self.cut)
+
+    def _prompt_ids(self, example: "Example") -> list[int]:
+        try:
+            return self.chat.prompt_ids(example.prompt, conversational=example.conversational)
+        except ModelError as error:
+            raise ModelError(f"{example.where}: {error}") from error
+
+    def _response(self, name: str, text: str | None) -> dict[str, Any]:
+        """The columns of an answer. A cut answer's text is what its ids say, so that judges see what is trained on."""
+        if text is None:
+            return {name: None, f"{name}_ids": None, f"{name}_ended": None}
+        ids, ended = self.chat.response_ids(text, self.data.max_response_tokens)
+        self.cut += not ended
+        return {name: text if ended else self.chat.decode(ids), f"{name}_ids": ids, f"{name}_ended": ended}
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.chunks.append(pa.Table.from_pylist(self.rows, schema=PROMPTS))
+            self.rows = []
+
+
+def fingerprint(table: pa.Table) -> str:
+    """sha256 of a table's schema and values, as hex; the same however the table is chunked or sliced."""
+    digest = hashlib.sha256(str(table.schema.remove_metadata()).encode())
+    for start in range(0, table.num_rows, CHUNK_ROWS):
+        for column in table.slice(start, CHUNK_ROWS).columns:
+            _feed(digest, column.combine_chunks())
+    return digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", array: pa.Array) -> None:
+    """Feed lengths and nulls first, then the values, so that no two arrays feed the same bytes."""
+    digest.update(f"{array.type} {len(array)};".encode())
+    digest.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    if pa.types.is_list(array.type):
+        digest.update(array.value_lengths().fill_null(-1).to_numpy().tobytes())
+        _feed(digest, array.flatten())
+    elif pa.types.is_struct(array.type):
+        for child in array.flatten():
+            _feed(digest, child)
+    elif pa.types.is_string(array.type):
+        texts = [(text or "").encode() for text in array.to_pylist()]
+        digest.update(",".join(str(len(text)) for text in texts).encode() + b";" + b"".join(texts))
+    else:
+        digest.update(array.fill_null(False if pa.types.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False))
+
+
+def check_fill(prompts: int, partitions: int | None, batch_size: int) -> None:
+    """Refuse partitions that would be empty or smaller than one step; None means fully online. Raises SpecError."""
+    if partitions is not None and partitions > prompts:
+        raise SpecError(
+            f"data.partitions is {partitions}, but there are only {prompts} prompts; lower data.partitions to {prompts} or less"
+        )
+    smallest = prompts // (partitions or 1)
+    if batch_size > smallest:
+        place = f"the smallest of {partitions} partitions has" if partitions else "the dataset has"
+        raise SpecError(
+            f"training.batch_size is {batch_size}, but {place} {smallest} prompts (of {prompts}); lower training.batch_size"
+            + (" or data.partitions" if partitions and partitions > 1 else "")
+        )

@@ -1,0 +1,237 @@
+"""The trainer: a plain class that turns one window of scored preferences into one optimizer step. No Ray.
+
+It holds the policy in float32 (computing in the spec's dtype), owns the optimizer, and is told the learning rate and κ of
+each step by the driver. It never decides what to train on, and never writes but into the folder that it is given.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from xpo_ray.algorithms import Row
+from xpo_ray.checkpoints import load_model, load_trainer_state, save_model, save_trainer_state, weights_of
+from xpo_ray.errors import TrainingDiverged
+from xpo_ray.ledger import pairs_hash
+from xpo_ray.logprobs import LogProbFunction, PromptGroup, micro_batches, plain, precision
+from xpo_ray.metrics import WindowMetrics
+from xpo_ray.objectives import Pairs, window_loss
+from xpo_ray.schedule import Window
+from xpo_ray.spec.data import ModelSpec
+from xpo_ray.spec.training import TrainingSpec
+
+
+@dataclass(frozen=True)
+class StepOrder:
+    """One step: its window, and what the driver decided for it."""
+
+    window: Window
+    total_step: int
+    learning_rate: float
+    kappa: float
+    row: Row
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave; an empty window changes no weight and has no loss."""
+
+    pairs: str
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt of a window with the responses that are trained on, each once, and what the loss needs of them."""
+
+    group: PromptGroup
+    reference_logps: tuple[float, ...]
+    chosen: int | None
+    rejected: int | None
+    comparators: tuple[int, ...]
+    label: float
+    weight: float
+    wins: tuple[float, float]
+    origins: tuple[str, ...]
+
+
+class Trainer:
+    """Steps, saves and loads one policy."""
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        model_path: str,
+        dtype: Literal["float32", "bfloat16"],
+        revision: str | None = None,
+        log_probs: LogProbFunction = plain,
+        tokenizer_from: ModelSpec | None = None,
+    ) -> None:
+        self.spec = spec
+        self.dtype = dtype
+        self.log_probs = log_probs
+        self.tokenizer = (tokenizer_from.path, tokenizer_from.revision) if tokenizer_from else (model_path, revision)
+        self.model = load_model(model_path, "float32", revision)
+        self.reset_optimizer()
+
+    def reset_optimizer(self) -> None:
+        """Forget the moments of AdamW, as at the border of an iteration."""
+        betas = (self.spec.adam_beta1, self.spec.adam_beta2)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=0.0,
+            betas=betas,
+            eps=self.spec.adam_epsilon,
+            weight_decay=self.spec.weight_decay,
+            fused=True,
+        )
+
+    def step(self, order: StepOrder, shards: Sequence[pa.Table]) -> StepResult:
+        """One optimizer step on a window; `shards` are the SCORED tables of its slices, in order.
+
+        Raises TrainingDiverged, before any weight has changed, where the loss or the gradient is not finite.
+        """
+        started = time.monotonic()
+        tables = [t.take(list(s.rows)) for s, t in zip(order.window.slices, shards, strict=True)]
+        examples = [e for t in tables for row in t.to_pylist() if (e := example(row)) is not None]
+        metrics = WindowMetrics(order.row.beta, [row for t in tables for row in t.select(["preference"]).to_pylist()])
+        if any(e.weight > 0 or e.comparators for e in examples):
+            self._accumulate(examples, order, metrics)
+            metrics.grad_norm = self._apply(order)
+        values = metrics.values() | {"learning_rate": order.learning_rate, "kappa": order.kappa}
+        return StepResult(pairs_hash(tables), values, time.monotonic() - started)
+
+    def _accumulate(self, examples: list[Example], order: StepOrder, metrics: WindowMetrics) -> None:
+        """Forward and backward over micro-batches; divided by the window's true counts, so that they add up."""
+        pairs_total = sum(e.weight > 0 for e in examples)
+        comparators_total = sum(len(e.comparators) for e in examples)
+        for batch in micro_batches([e.group for e in examples], self.spec.micro_batch_tokens):
+            chosen = [examples[i] for i in batch]
+            with precision(self.dtype, self.device):
+                out = self.log_probs(self.model, [e.group for e in chosen])
+            pairs, comparators_C = pairs_of(chosen, out.logp_S, out.tokens_S)
+            loss = window_loss(
+                order.row.objective,
+                order.row.beta,
+                order.kappa,
+                pairs,
+                comparators_C,
+                pairs_total=pairs_total,
+                comparators_total=comparators_total,
+            )
+            if not math.isfinite(float(loss.loss.detach())):
+                raise TrainingDiverged(
+                    f"the loss of step {order.window.step} of iteration {order.window.iteration} is "
+                    f"{float(loss.loss.detach())}; lower training.learning_rate or raise algorithm.beta; "
+                    "the last checkpoint stays"
+                )
+            torch.autograd.backward(loss.loss)
+            metrics.add(loss, pairs, comparators_C, out, chosen)
+
+    def _apply(self, order: StepOrder) -> float:
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm))
+        if not math.isfinite(norm):
+            raise TrainingDiverged(
+                f"the gradient norm of step {order.window.step} of iteration {order.window.iteration} is {norm}; "
+                "lower training.learning_rate; the last checkpoint stays"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = order.learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @torch.no_grad()
+    def canary(self, ids: Sequence[int]) -> float:
+        """Mean log-prob per token (nats) of a fixed text; an engine that serves these weights gives the same."""
+        return canary_logp(self.log_probs, self.model, ids, self.dtype)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The policy's weights, to travel by object ref."""
+        return weights_of(self.model)
+
+    def save(self, folder: Path, position: dict[str, int], *, optimizer: bool) -> None:
+        """Write the checkpoint's content: the model, and the optimizer where the next step needs it."""
+        save_model(self.model, self.tokenizer[0], folder / "model", self.tokenizer[1])
+        if optimizer:
+            save_trainer_state(folder / "trainer", self.model, self.optimizer, position)
+
+    def restore_state(self, folder: Path) -> None:
+        """Take up the optimizer and random state of a checkpoint whose model this trainer was made from."""
+        if (folder / "trainer").exists():
+            load_trainer_state(folder / "trainer", self.model, self.optimizer)
+
+
+def canary_logp(
+    log_probs: LogProbFunction, model: Any, ids: Sequence[int], dtype: Literal["float32", "bfloat16"]
+) -> float:
+    """Mean log-prob per token of ids[1:] behind ids[0], in nats."""
+    device = next(model.parameters()).device
+    with precision(dtype, device):
+        out = log_probs(model, [PromptGroup(list(ids[:1]), (list(ids[1:]),))])
+    return float(out.logp_S[0]) / max(int(out.tokens_S[0]), 1)
+
+
+def example(row: dict[str, Any]) -> Example | None:
+    """A SCORED row as an example; None where nothing of it is trained on."""
+    preference, candidates = row["preference"], row["candidates"]
+    if preference["outcome"] == "dropped":
+        return None
+    paired = preference["weight"] > 0
+    wanted = [preference["chosen"], preference["rejected"]] if paired else []
+    used = sorted({*wanted, *preference["comparators"]})
+    if not used:
+        return None
+    place = {k: i for i, k in enumerate(used)}
+    return Example(
+        group=PromptGroup(row["prompt_ids"], tuple(candidates[k]["ids"] for k in used)),
+        reference_logps=tuple(row["reference_logps"][k] for k in used),
+        chosen=place[preference["chosen"]] if paired else None,
+        rejected=place[preference["rejected"]] if paired else None,
+        comparators=tuple(place[k] for k in preference["comparators"]),
+        label=preference["label"],
+        weight=preference["weight"],
+        wins=(_or_nan(preference["wins_chosen"]), _or_nan(preference["wins_rejected"])),
+        origins=tuple(candidates[k]["origin"] for k in used),
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def pairs_of(examples: Sequence[Example], logp_S: Tensor, tokens_S: Tensor) -> tuple[Pairs, Tensor]:
+    """Pick pairs [B] and comparators [C] out of the flat log-probs [S] of a micro-batch."""
+    starts = [0]
+    for e in examples:
+        starts.append(starts[-1] + len(e.group.responses))
+    paired = [(s, e) for s, e in zip(starts, examples, strict=False) if e.chosen is not None and e.rejected is not None]
+    chosen = [s + e.chosen for s, e in paired if e.chosen is not None]
+    rejected = [s + e.rejected for s, e in paired if e.rejected is not None]
+    reference_S = logp_S.new_tensor([r for e in examples for r in e.reference_logps])
+    pairs = Pairs(
+        logp_chosen_B=logp_S[chosen],
+        logp_rejected_B=logp_S[rejected],
+        reference_chosen_B=reference_S[chosen],
+        reference_rejected_B=reference_S[rejected],
+        tokens_chosen_B=tokens_S[chosen].to(logp_S.dtype),
+        tokens_rejected_B=tokens_S[rejected].to(logp_S.dtype),
+        label_B=logp_S.new_tensor([e.label for _, e in paired]),
+        weight_B=logp_S.new_tensor([e.weight for _, e in paired]),
+        wins_chosen_B=logp_S.new_tensor([e.wins[0] for _, e in paired]),
+        wins_rejected_B=logp_S.new_tensor([e.wins[1] for _, e in paired]),
+    )
+    comparators = [s + c for s, e in zip(starts, examples, strict=False) for c in e.comparators]
+    return pairs, logp_S[comparators]
