@@ -44,10 +44,10 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
 
 def start_actor(cls: type, name: str, *args: Any) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both."""
-    remote = ray.remote(cls)
-    return remote.options(
-        name=name, num_cpus=0, max_restarts=0, max_task_retries=0, runtime_env={"env_vars": ENVIRONMENT}
-    ).remote(*args)
+    crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
+    variables = ENVIRONMENT | ({**crash, "XPO_DRIVER_PID": str(os.getpid())} if crash else {})
+    options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    return ray.remote(cls).options(**options, runtime_env={"env_vars": variables}).remote(*args)
 
 
 def engine_replicas(resources: ResourcesSpec) -> int:

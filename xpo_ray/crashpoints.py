@@ -38,7 +38,7 @@ def crash_point(point: str) -> None:
     _passed[point] += 1
     if point != name or _passed[point] != int(count) or not _first_time():
         return
-    pid = int(os.environ["XPO_DRIVER_PID"]) if who == ["driver"] else os.getpid()
+    pid = int(os.environ.get("XPO_DRIVER_PID", os.getpid())) if who == ["driver"] else os.getpid()
     os.kill(pid, signal.SIGKILL)
     if pid == os.getpid():
         time.sleep(60)

@@ -1,7 +1,7 @@
 """Training metrics of one window, with their true definitions. The trainer fills it, micro-batch by micro-batch.
 
 All are means over what they are named after: pairs for rewards/ and logps/chosen|rejected, draws for kl/, responses for
-entropy. KL is estimated only on responses whose sampler is known: kl/reference_policy is KL(π_ref‖π_θ), the mean of
+entropy; draws/ over all draws of the window's prompts. KL is estimated only on responses whose sampler is known: kl/reference_policy is KL(π_ref‖π_θ), the mean of
 log π_ref − log π_θ over the reference's draws; kl/policy_reference is KL(π_θ‖π_ref) on the policy's draws, exact while
 π_θ is still the policy that drew them. Both are k1 estimates in nats per sequence.
 """
@@ -25,14 +25,18 @@ from xpo_ray.objectives import pair_metrics
 class WindowMetrics:
     """Sums and counts over the micro-batches of a window."""
 
-    def __init__(self, beta: float, preferences: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, beta: float, rows: Sequence[dict[str, Any]]) -> None:
         self.beta = beta
         self.grad_norm = 0.0
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._totals: dict[str, float] = {"loss": 0.0, "loss/preference": 0.0, "loss/bonus": 0.0, "tokens": 0.0}
-        outcomes = [p["preference"]["outcome"] for p in preferences]
+        outcomes = [row["preference"]["outcome"] for row in rows]
         self._outcomes = {kind: outcomes.count(kind) for kind in ("pair", "tie", "dropped")}
+        draws = [c for row in rows for c in row["candidates"] if c["origin"] in ("policy", "reference")]
+        for draw in draws:
+            self._add("draws/eos_rate", float(draw["ended"]), 1)
+            self._add("draws/length", float(len(draw["ids"])), 1)
 
     def add(
         self,

@@ -100,8 +100,9 @@ class Trainer:
         """
         started = time.monotonic()
         tables = [t.take(list(s.rows)) for s, t in zip(order.window.slices, shards, strict=True)]
-        examples = [e for t in tables for row in t.to_pylist() if (e := example(row)) is not None]
-        metrics = WindowMetrics(order.row.beta, [row for t in tables for row in t.select(["preference"]).to_pylist()])
+        rows = [row for t in tables for row in t.to_pylist()]
+        examples = [e for row in rows if (e := example(row)) is not None]
+        metrics = WindowMetrics(order.row.beta, rows)
         if any(e.weight > 0 or e.comparators for e in examples):
             self._accumulate(examples, order, metrics)
             metrics.grad_norm = self._apply(order)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -21,6 +22,7 @@ from xpo_ray.reporting import (
     Warned,
 )
 
+EVALUATION_COLUMNS = ("reward", "gain", "win base", "win prev", "tokens", "ended", "KL", "acc.")
 BARS = {"candidates": "draw", "preferences": "judge", "scored": "reference", "steps": "train"}
 
 
@@ -126,22 +128,13 @@ def _evaluated(event: EvaluationDone) -> str:
 
 
 def evaluation_table(title: str, evaluation: dict[int, dict[str, float | None]]) -> Table:
-    """One row per evaluated model; intervals are 95 %."""
-    table = Table(title=f"{title}: held-out prompts", title_justify="left")
-    for name in (
-        "model",
-        "reward",
-        "gain over base",
-        "win vs base",
-        "win vs previous",
-        "length",
-        "ended",
-        "KL",
-        "implicit acc.",
-    ):
-        table.add_column(name, justify="left" if name == "model" else "right")
+    """One row per evaluated model; ± is half of a 95 % interval."""
+    table = Table(title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("after")
+    for name in EVALUATION_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
     for t, m in sorted(evaluation.items()):
-        table.add_row("base" if t == 0 else f"iteration {t}", *evaluation_cells(m))
+        table.add_row("base" if t == 0 else str(t), *evaluation_cells(m))
     return table
 
 
@@ -163,7 +156,7 @@ def _with_interval(m: dict[str, float | None], name: str) -> str:
     value, low, high = m.get(name), m.get(f"{name}/low"), m.get(f"{name}/high")
     if value is None:
         return "–"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ± {(high - low) / 2:.3f}"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f}±{(high - low) / 2:.3f}"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

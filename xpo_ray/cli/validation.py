@@ -1,0 +1,74 @@
+"""`xpo-ray validate`: the resolved spec, κ of each iteration, and upper bounds; with --deep every row is read and tokenised."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.syntax import Syntax
+
+from xpo_ray.algorithms import row_of_iteration
+from xpo_ray.attempts import check_output
+from xpo_ray.judges.checks import check_judge
+from xpo_ray.plan import plan, render
+from xpo_ray.spec.run import RunSpec, at_iteration
+
+
+def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool) -> None:
+    """Print what the run will do, or raise the UserError that would stop it."""
+    check_output(Path(spec.output.path), None, resume=True)
+    planned = plan(spec)
+    if spec.judge is not None:
+        check_judge(spec.judge, folder)
+    rows = _checked_rows(spec, folder) if deep else None
+    if as_json:
+        print(json.dumps({"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows}, indent=2))
+        return
+    console = Console()
+    text = yaml.safe_dump(_plain(spec), sort_keys=False, allow_unicode=True, width=100)
+    console.print(Syntax(text.rstrip(), "yaml", background_color="default", word_wrap=True))
+    console.print(f"\nκ by iteration: {', '.join(f'{k:.3g}' for k in kappas(spec))}\n", highlight=False)
+    console.print(render(planned))
+    if rows is not None:
+        console.print(_sentence(rows), highlight=False)
+    console.print("[green]valid[/]")
+
+
+def kappas(spec: RunSpec) -> list[float]:
+    """κ of each iteration; one value where all have the same."""
+    values = [at_iteration(row_of_iteration(spec.algorithm, t).kappa, t) for t in range(1, (spec.partitions or 1) + 1)]
+    return values[:1] if len(set(values)) == 1 else values
+
+
+def _checked_rows(spec: RunSpec, folder: Path) -> dict[str, Any]:
+    from xpo_ray.preparation import prepare
+
+    prepared = prepare(spec, folder)
+    sets = {"source": prepared.prompts, "evaluation": prepared.held_out}
+    return {
+        name: {
+            "read": s.read,
+            "kept": s.table.num_rows,
+            "dropped_overlong": s.dropped_overlong,
+            "truncated_prompts": s.truncated_prompts,
+            "cut_responses": s.cut_responses,
+        }
+        for name, s in sets.items()
+        if s is not None
+    } | {"steps": prepared.schedule.total_steps()}
+
+
+def _sentence(rows: dict[str, Any]) -> str:
+    lines = [
+        f"data.{name}: {c['read']} rows read, {c['kept']} kept, {c['dropped_overlong']} dropped as over-long, "
+        f"{c['truncated_prompts']} prompts truncated, {c['cut_responses']} responses cut"
+        for name, c in rows.items()
+        if isinstance(c, dict)
+    ]
+    return "\n".join([*lines, f"optimizer steps: {rows['steps']}"])
+
+
+def _plain(spec: RunSpec) -> dict[str, Any]:
+    plain: dict[str, Any] = spec.model_dump(mode="json")
+    return plain
