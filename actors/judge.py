@@ -1,4 +1,4 @@
-"""The actor around a judge: it turns CANDIDATES into PREFERENCES and scores held-out responses. It needs no torch of its own."""
+"""The actor around a judge: it turns CANDIDATES into PREFERENCES and scores held-out responses. No torch of its own."""
 
 import os
 import time
@@ -9,9 +9,12 @@ import pyarrow as pa
 
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Row
+from xpo_ray.decisions import judge_gave_up
+from xpo_ray.errors import JudgeFailed
 from xpo_ray.evaluation.scores import add_scores
 from xpo_ray.generation.engine import complete_candidates
 from xpo_ray.judges import open_judge
+from xpo_ray.judges.judgement import Judgement
 from xpo_ray.preferences import comparisons, given, prefer, shard_counts
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.storage import Storage
@@ -34,17 +37,31 @@ class JudgeActor:
     def prefer(
         self, candidates: pa.Table, row: Row, run_seed: int, iteration: int, commit: str
     ) -> tuple[pa.Table, Summary]:
-        """Judge a shard, pair its candidates, and publish the PREFERENCES."""
+        """Judge a shard, pair its candidates, and publish the PREFERENCES.
+
+        Raises JudgeFailed, and publishes nothing, where too many prompts could not be judged.
+        """
         started = time.monotonic()
-        if row.judged and self.judge is None:
-            raise RuntimeError("a row that is judged needs a judge")
-        judgements = self.judge.judge(comparisons(candidates)) if self.judge and row.judged else given(candidates)
+        judgements = self._judgements(candidates) if row.judged else given(candidates)
         margin = self.spec.tie_margin if self.spec is not None else 0.0
         table = prefer(candidates, judgements, row, tie_margin=margin, seed=run_seed, iteration=iteration)
         table = self.storage.publish_table(commit, table)
         failed = sum(j.failed for j in judgements) if row.judged else 0
         counts = {**shard_counts(table).__dict__, "failed": failed}
         return table, Summary(table.num_rows, time.monotonic() - started, {k: float(v) for k, v in counts.items()})
+
+    def _judgements(self, candidates: pa.Table) -> list[Judgement]:
+        assert self.judge is not None
+        assert self.spec is not None
+        judgements = self.judge.judge(comparisons(candidates))
+        failed = [j for j in judgements if j.failed]
+        if judge_gave_up(len(judgements), len(failed), self.spec.max_failed_fraction):
+            raise JudgeFailed(
+                f"the judge failed on {len(failed)} of {len(judgements)} prompts of a shard, more than "
+                f"judge.max_failed_fraction {self.spec.max_failed_fraction} allows; nothing of it was kept. "
+                f"The first reason: {failed[0].reason}. Mend the judge and go on with --resume"
+            )
+        return judgements
 
     def held_out(
         self, based: pa.Table, base: pa.Table | None, previous: pa.Table | None, commit: str

@@ -150,8 +150,8 @@ def is_death(error: RayError) -> bool:
 
 def cause_of(error: RayTaskError) -> BaseException:
     """What the actor's own code raised."""
-    cause = getattr(error, "cause", None)
+    cause: object = getattr(error, "cause", None)
     if not isinstance(cause, BaseException):
-        return error
+        return RuntimeError(str(error))
     cause.add_note(str(error))
     return cause

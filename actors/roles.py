@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 from xpo_ray.actors.judge import JudgeActor
 from xpo_ray.actors.placement import engine_replicas, start_actor
 from xpo_ray.actors.policy import PolicyActor, WeightSource

@@ -16,8 +16,7 @@ import ray
 from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw, Row
-from xpo_ray.decisions import judge_gave_up, next_stage
-from xpo_ray.errors import JudgeFailed
+from xpo_ray.decisions import next_stage
 from xpo_ray.generation.engine import DrawContext, sampling_of
 from xpo_ray.reporting import Reporter, ShardDone
 from xpo_ray.schedule import Schedule, Slice
@@ -45,10 +44,12 @@ class IterationRoles:
         return self.policy, self.policy_version
 
 
-@ray.remote(num_cpus=0, max_retries=3)
-def read_table(storage: LocalStorage, commit: Commit) -> pa.Table:
-    """Bring a committed table into the object store; reading may be done twice."""
+def _read(storage: LocalStorage, commit: Commit) -> pa.Table:
     return storage.read_table(commit)
+
+
+read_table: Any = ray.remote(num_cpus=0, max_retries=3)(_read)
+"""A task that brings a committed table into the object store; reading may be done twice."""
 
 
 def shard_key(stage: Stage, iteration: int, shard: int) -> str:
@@ -147,7 +148,9 @@ class Scheduler:
             ref, summary = await self._candidates(roles, shard)
         elif stage == "preferences":
             before = before or self._committed(roles.iteration, shard, "candidates")
-            ref, summary = await self._preferences(roles, shard, before)
+            key = shard_key("preferences", roles.iteration, shard)
+            args = (roles.row, self.spec.seed, roles.iteration, key)
+            ref, summary = await roles.judge.call("prefer", before, *args)
         else:
             before = before or self._committed(roles.iteration, shard, "preferences")
             key = shard_key("scored", roles.iteration, shard)
@@ -175,19 +178,6 @@ class Scheduler:
             ref, summary = await pool.call("draw", ref, draw, sampling, context, commit, roles.row.dataset_candidates)
             counts = {name: counts.get(name, 0.0) + value for name, value in summary.counts.items()}
         return ref, Summary(prompts.num_rows, 0.0, counts)
-
-    async def _preferences(self, roles: IterationRoles, shard: int, candidates: Any) -> tuple[Any, Summary]:
-        key = shard_key("preferences", roles.iteration, shard)
-        ref, summary = await roles.judge.call("prefer", candidates, roles.row, self.spec.seed, roles.iteration, key)
-        judge = self.spec.judge
-        failed = int(summary.counts["failed"])
-        if judge is not None and judge_gave_up(summary.prompts, failed, judge.max_failed_fraction):
-            raise JudgeFailed(
-                f"the judge failed on {failed} of {summary.prompts} prompts of shard {shard}, iteration {roles.iteration}; "
-                f"more than judge.max_failed_fraction {judge.max_failed_fraction} allows. See `reason` in the preferences "
-                f"under {self.storage.attempt_folder / 'tables'}"
-            )
-        return ref, summary
 
     async def _in_turn(self, roles: IterationRoles) -> None:
         """Stage after stage over all shards, each stage with bounded work in flight."""

@@ -16,7 +16,7 @@ from xpo_ray.spec.run import RunSpec
 from xpo_ray.storage import Checkpoint, Storage
 
 
-class TrainerDied(Exception):  # noqa: N818 - an event for the driver's loop, not an error for the user
+class TrainerDied(Exception):
     """The trainer's process is gone; the steps since the last checkpoint are done again."""
 
 

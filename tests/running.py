@@ -72,8 +72,6 @@ def model_digest(root: Path) -> str:
 def events(root: Path, kind: str) -> list[dict[str, Any]]:
     """The events of one kind of all attempts of a run, in order."""
     lines = [
-        line
-        for path in sorted((root / "attempts").glob("*/journal.jsonl"))
-        for line in path.read_text().splitlines()
+        line for path in sorted((root / "attempts").glob("*/journal.jsonl")) for line in path.read_text().splitlines()
     ]
     return [e for e in map(json.loads, lines) if e["type"] == kind]

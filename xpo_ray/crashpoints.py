@@ -1,7 +1,8 @@
 """Named places at which the fault tests end a process, the hard way. Without XPO_CRASH_AT nothing here does anything.
 
 XPO_CRASH_AT=<point>:<n>[:driver] kills this process (or the driver that XPO_DRIVER_PID names) with SIGKILL at the n-th time
-that it passes the point; XPO_CRASH_MARK is a file that is made first, so that it happens once in the life of a test.
+that it passes the point; several are separated by commas. XPO_CRASH_MARK is a path; a file <mark>.<point> is made first, so
+that each happens once in the life of a test.
 """
 
 import os
@@ -34,22 +35,26 @@ def crash_point(point: str) -> None:
     wanted = os.environ.get("XPO_CRASH_AT")
     if not wanted:
         return
-    name, count, *who = wanted.split(":")
     _passed[point] += 1
-    if point != name or _passed[point] != int(count) or not _first_time():
-        return
-    pid = int(os.environ.get("XPO_DRIVER_PID", os.getpid())) if who == ["driver"] else os.getpid()
+    for entry in wanted.split(","):
+        name, count, *who = entry.split(":")
+        if name == point and int(count) == _passed[point] and _first_time(point):
+            _kill(driver=who == ["driver"])
+
+
+def _kill(*, driver: bool) -> None:
+    pid = int(os.environ.get("XPO_DRIVER_PID", os.getpid())) if driver else os.getpid()
     os.kill(pid, signal.SIGKILL)
     if pid == os.getpid():
         time.sleep(60)
 
 
-def _first_time() -> bool:
+def _first_time(point: str) -> bool:
     mark = os.environ.get("XPO_CRASH_MARK")
     if mark is None:
         return True
     try:
-        os.close(os.open(Path(mark), os.O_CREAT | os.O_EXCL))
+        os.close(os.open(Path(f"{mark}.{point}"), os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return False
     return True

@@ -132,7 +132,10 @@ def test_prompts_only_have_no_answers(tmp_path: Path) -> None:
 
 
 def test_pairs_that_are_there_are_read_though_they_are_not_needed_and_may_be_missing_in_a_row(tmp_path: Path) -> None:
-    rows = [{"prompt": "Why?", "chosen": "a", "rejected": "b"}, {"prompt": "How?", "chosen": None, "rejected": None}]
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Why?", "chosen": "a", "rejected": "b"},
+        {"prompt": "How?", "chosen": None, "rejected": None},
+    ]
     path = write_parquet(tmp_path / "a.parquet", rows)
     assert [e.chosen for e in read(path, needs_pairs=False)] == ["a", None]
     with pytest.raises(DatasetError, match=r"row 1 \(counted from 0\), column 'chosen': the answer is empty"):
@@ -226,6 +229,10 @@ def test_a_bad_row_is_refused_with_file_row_and_column(tmp_path: Path, row: dict
         ('{"prompt": "a"}\n\n{"prompt": \n', "line 3 is not JSON"),
         ('{"prompt": "a"}\n{"prompt": "b', "line 2 is not JSON"),
         ('{"prompt": "a"}\n3\n', "line 2 is not a JSON object but int"),
+        ('null{"prompt": "a"}\n', "line 1 is not JSON"),
+        ('{"prompt": "a"}\nnull\n', "line 2 is not a JSON object but NoneType"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"prompt": ' + "[" * 100_000 + "\n", "line 1 is not JSON"),
         ("", "no rows"),
         ("\n\n", "no rows"),
     ],
@@ -243,6 +250,8 @@ def test_a_broken_jsonl_file_is_refused_with_its_line(tmp_path: Path, text: str,
     ("name", "content", "words"),
     [
         ("a.json", b'[{"prompt": "a"}, {"prompt"', "not JSON"),
+        ("a.json", b'[{"prompt": "a"}, null]', "row 1 (counted from 0) is not a JSON object but NoneType"),
+        ("a.json", b'{\n"prompt": "a"\n}', "line 1 is not JSON"),
         ("a.json", b'{"data": [{"prompt": "a"}]}', "found the columns data; needed are 'prompt'"),
         ("a.json", b"[]", "no rows"),
         ("a.parquet", b"PAR1 but no more", "not a Parquet file"),
@@ -260,8 +269,24 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, conten
     path.write_bytes(content)
     with pytest.raises(DatasetError) as caught:
         read(path, needs_pairs=False)
-    assert str(path) in str(caught.value)
+    assert str(caught.value).count(str(path)) == 1
     assert words in str(caught.value)
+
+
+def test_a_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
+    rows = pa.Table.from_pylist(tiny_pairs(1500))
+    texts = pa.array([b"caf\xe9" if i == 1203 else b"tea" for i in range(1500)], pa.binary())
+    unsound = pa.StringArray.from_buffers(1500, *texts.buffers()[1:])
+    pq.write_table(rows.set_column(0, "prompt", unsound), tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match=r"a\.parquet, row 1203 \(counted from 0\): not UTF-8"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_jsonl_line_that_is_not_utf8_is_refused_with_its_number(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", tiny_pairs(1500))
+    path.write_bytes(path.read_bytes().replace(b"case 1203 is odd", b"case 1203 is \xe9dd"))
+    with pytest.raises(DatasetError, match=r"a\.jsonl: line 1204 is not JSON: .utf-8. codec can't decode"):
+        read(path)
 
 
 def test_an_empty_parquet_file_is_refused(tmp_path: Path) -> None:
@@ -366,6 +391,31 @@ def test_a_hub_dataset_that_cannot_be_reached_is_refused_with_the_remedy(monkeyp
     source = HubSource(kind="hub", name="xpo-ray-tests/no-such-dataset", split="train_prefs")
     with pytest.raises(DatasetError, match=r"no-such-dataset\[train_prefs\].*check name, config, split.*kind: files"):
         list(read_examples(source, ColumnsSpec(), needs_pairs=False, algorithm="xpo"))
+
+
+def test_a_hub_dataset_in_the_hubs_cache_is_read_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    train = write_parquet(tmp_path / "train.parquet", tiny_pairs(4))
+    datasets.load_dataset("parquet", data_files={"train_prefs": str(train)}, cache_dir=str(tmp_path / "cache"))
+    [built] = (tmp_path / "cache/parquet").glob("*/*/*/")
+    cached = tmp_path / "cache/owner___name/default/0.0.0/abc"  # where the hub's datasets lie
+    cached.parent.mkdir(parents=True)
+    built.rename(cached)
+    for file in cached.glob("parquet-*"):
+        file.rename(cached / file.name.replace("parquet-", "name-"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+    def from_hub(split: str) -> list[Example]:
+        source = HubSource(kind="hub", name="owner/name", split=split, limit=2)
+        return list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="selm"))
+
+    examples = from_hub("train_prefs")
+    assert [e.prompt_id for e in examples] == ["tiny-0", "tiny-1"]
+    assert examples[1].where == "owner/name[train_prefs], row 1 (counted from 0)"
+    with pytest.raises(DatasetError, match=r"owner/name\[train\].*Should be one of \['train_prefs'\]"):
+        from_hub("train")
 
 
 def test_a_hub_name_that_is_a_folder_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

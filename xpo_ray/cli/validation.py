@@ -23,7 +23,9 @@ def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool)
         check_judge(spec.judge, folder)
     rows = _checked_rows(spec, folder) if deep else None
     if as_json:
-        print(json.dumps({"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows}, indent=2))
+        print(
+            json.dumps({"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows}, indent=2)
+        )
         return
     console = Console()
     text = yaml.safe_dump(_plain(spec), sort_keys=False, allow_unicode=True, width=100)

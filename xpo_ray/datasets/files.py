@@ -121,28 +121,50 @@ def csv_header(file: Path) -> list[str]:
 
 
 def _json_rows(file: Path) -> int | None:
-    with file.open("rb") as lines:
-        first = next((line for line in lines if line.strip()), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
-        if not first.startswith(b"["):
-            return bool(first) + sum(1 for line in lines if line.strip())
+    if not is_json_array(file):
+        with file.open("rb") as lines:
+            return sum(1 for line in lines if line.strip())
     if file.stat().st_size > MAX_COUNTED_JSON_BYTES:
         return None
     try:
         return len(json.loads(file.read_text(encoding="utf-8-sig")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: not JSON: {error}") from error
 
 
-def broken_json_line(file: Path) -> str | None:
-    """The first line of a JSON-lines file that is not a JSON object, with its number (from 1) and what is wrong."""
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+def is_json_array(file: Path) -> bool:
+    """Whether a JSON file is one array; else it has an object on each line."""
+    with file.open("rb") as lines:
+        first = next((line for line in lines if line.strip()), b"")
+    return first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def json_fault(file: Path) -> str | None:
+    """The first row of a JSON file that is not an object, with its place and what is wrong; None for a sound file.
+
+    Asked before anything else parses the file: pyarrow's reader ends the whole process on a row that is null.
+    """
+    if is_json_array(file):
+        return _array_fault(file)
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                return f"line {number} is not JSON: {error}"
-            if not isinstance(value, dict):
-                return f"line {number} is not a JSON object but {type(value).__name__}"
+            if line.strip() and (fault := _line_fault(line)):
+                return f"line {number} {fault}; a JSON file has one object on each line, or is an array of objects"
     return None
+
+
+def _line_fault(line: bytes) -> str | None:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {error}"
+    return None if isinstance(value, dict) else f"is not a JSON object but {type(value).__name__}"
+
+
+def _array_fault(file: Path) -> str | None:
+    try:
+        items = json.loads(file.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {error}"
+    odd = next((i for i, item in enumerate(items) if not isinstance(item, dict)), None)
+    return None if odd is None else f"row {odd} (counted from 0) is not a JSON object but {type(items[odd]).__name__}"

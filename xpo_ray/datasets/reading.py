@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpo_ray.datasets.example import Example
-from xpo_ray.datasets.files import broken_json_line, count_rows, csv_header, csv_widths, data_files, kind_of
+from xpo_ray.datasets.files import count_rows, csv_header, csv_widths, data_files, json_fault, kind_of
 from xpo_ray.datasets.rows import reader
 from xpo_ray.errors import DatasetError
 from xpo_ray.spec.data import ColumnsSpec, FilesSource, HubSource
@@ -54,9 +54,26 @@ def _examples(parts: Iterator[Part], columns: ColumnsSpec, needs_pairs: bool, al
 
 def _rows(part: Part, columns: ColumnsSpec) -> Iterator[dict[str, Any]]:
     wanted = [c for c in columns.model_dump().values() if c in part.dataset.column_names]
-    for batch in part.dataset.select_columns(list(dict.fromkeys(wanted))).iter(BATCH_ROWS):
+    dataset = part.dataset.select_columns(list(dict.fromkeys(wanted)))
+    for start in range(0, len(dataset), BATCH_ROWS):
+        batch = _values(dataset, start, min(start + BATCH_ROWS, len(dataset)), part.name)
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))
+
+
+def _values(dataset: "Dataset", start: int, stop: int, name: str) -> dict[str, list[Any]]:
+    """Columns of some rows as Python values; texts are decoded only here."""
+    try:
+        values: dict[str, list[Any]] = dataset[start:stop]
+        return values
+    except UnicodeDecodeError as error:
+        if stop - start > 1:
+            middle = (start + stop) // 2
+            _values(dataset, start, middle, name)
+            return _values(dataset, middle, stop, name)
+        raise DatasetError(
+            f"{name}, row {start} (counted from 0): not UTF-8: {error}; write the file as UTF-8"
+        ) from error
 
 
 def _files(source: FilesSource) -> Generator[Part]:
@@ -72,6 +89,7 @@ def _load_file(file: Path, cache: str) -> "Dataset":
 
     if file.stat().st_size == 0 or (kind_of(file) == "parquet" and count_rows(file) == 0):
         raise DatasetError(f"{file}: no rows; give a file that has some")
+    options = _options(file)
     try:
         with _quiet():
             return load_dataset(
@@ -79,7 +97,7 @@ def _load_file(file: Path, cache: str) -> "Dataset":
                 data_files=[glob.escape(str(file.absolute()))],
                 split="train",
                 cache_dir=cache,
-                **_options(file),
+                **options,
             )
     except (DatasetsError, OSError, ValueError, TypeError, NotImplementedError, StopIteration) as error:
         raise DatasetError(f"{file}: {_fault(file, error)}") from error
@@ -87,10 +105,18 @@ def _load_file(file: Path, cache: str) -> "Dataset":
 
 def _options(file: Path) -> dict[str, Any]:
     """Options of the loader: a CSV's fields stay the text that they are ("007", "NA"); JSON is taken as rows."""
-    if kind_of(file) == "json":
-        return {"parse_agent_traces": False}
-    if kind_of(file) != "csv":
-        return {}
+    match kind_of(file):
+        case "parquet":
+            return {}
+        case "json":
+            if fault := json_fault(file):
+                raise DatasetError(f"{file}: {fault}")
+            return {"parse_agent_traces": False}
+        case _:
+            return _csv_options(file)
+
+
+def _csv_options(file: Path) -> dict[str, Any]:
     from datasets import Features, Value
 
     header = csv_header(file)
@@ -111,8 +137,7 @@ def _fault(file: Path, error: Exception) -> str:
     """What is wrong with a file that the loader gave up on."""
     if count_rows(file) == 0:
         return "no rows; give a file that has some"
-    line = broken_json_line(file) if file.suffix.lower() == ".jsonl" else None
-    return line or f"cannot be read as {kind_of(file)}: {_reason(error)}"
+    return f"cannot be read as {kind_of(file)}: {_reason(error)}"
 
 
 def _reason(error: Exception) -> str:

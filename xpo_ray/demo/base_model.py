@@ -18,7 +18,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from xpo_ray.demo.world import World
 from xpo_ray.seeds import seed_of
 
-VOCABULARY = 1024
+VOCABULARY = 1280
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"

@@ -19,7 +19,36 @@ INVITING_WORDS = ("try it", "tell me", "start small")
 EVASIVE_WORDS = ("it depends", "hard to say", "who knows", "rather not", "perhaps", "i forget", "or was it")
 UNKIND_WORDS = ("stop asking", "not again", "you should know", "except you")
 SELLING_WORDS = ("buy", "half price", "order now", "call us")
-SMALL_WORDS = frozenset("a an and at do for how i in is it my no of on one or the than them to up when with you your".split())
+SMALL_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "at",
+        "do",
+        "for",
+        "how",
+        "i",
+        "in",
+        "is",
+        "it",
+        "my",
+        "no",
+        "of",
+        "on",
+        "one",
+        "or",
+        "the",
+        "than",
+        "them",
+        "to",
+        "up",
+        "when",
+        "with",
+        "you",
+        "your",
+    ]
+)
 
 
 def score(prompt: list[Message], responses: list[str]) -> list[float]:

@@ -22,7 +22,7 @@ from xpo_ray.shards import MESSAGE
 
 TRAIN_PROMPTS = 384
 HELD_OUT_PROMPTS = 96
-ANSWERS_PER_CORPUS_PROMPT = 2
+ANSWERS_PER_CORPUS_PROMPT = 3
 CLEAR_MARGIN = 0.5
 """Points by which the chosen answer of a pair beats the rejected one, at least."""
 

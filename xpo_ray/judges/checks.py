@@ -31,6 +31,10 @@ def _check_reward_model(spec: RewardModelJudge) -> None:
         return
     for name in ("config.json", "tokenizer_config.json"):
         if not (folder / name).exists():
-            raise JudgeError(f"reward model {folder} has no {name}; name a folder that from_pretrained loads, with tokenizer")
+            raise JudgeError(
+                f"reward model {folder} has no {name}; name a folder that from_pretrained loads, with tokenizer"
+            )
     if not any(folder.glob("*.safetensors")):
-        raise JudgeError(f"reward model {folder} has no *.safetensors; save it with save_pretrained(safe_serialization=True)")
+        raise JudgeError(
+            f"reward model {folder} has no *.safetensors; save it with save_pretrained(safe_serialization=True)"
+        )

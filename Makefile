@@ -1,0 +1,37 @@
+# Each verb sets up what it needs in .venv, on a fresh machine with Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check fmt faults bench clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(INSTALLED)
+
+demo: $(INSTALLED)  ## train a small base, then DPO, iterative DPO and SELM from it
+	rm -rf demo-out
+	$(BIN)/xpo-ray demo --output demo-out
+
+test: $(INSTALLED)  ## the tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fmt: $(INSTALLED)  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+faults: $(INSTALLED)  ## SIGKILL at every commit point, resume, compare bit by bit (about 15 minutes)
+	$(BIN)/python -m pytest -m faults --timeout 600
+
+bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/real_text.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-out

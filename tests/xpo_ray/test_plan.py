@@ -1,0 +1,275 @@
+"""The plan: counts and bytes by hand, unknowns as unknown, and no heavy import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
+from xpo_ray.errors import DatasetError, ModelError, SpecError
+from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
+from xpo_ray.plan import Plan, plan, render
+from xpo_ray.plan.memory import LIBRARIES, WORKER, pool_sizes
+from xpo_ray.spec import RunSpec
+
+SELM = {"kind": "selm"}
+XPO = {"kind": "xpo"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, 100 training rows and 10 held-out ones."""
+    path = tmp_path_factory.mktemp("plan")
+    tiny_model_folder(path / "model", hidden=32, layers=2)
+    write_parquet(path / "train.parquet", tiny_pairs(100))
+    write_parquet(path / "test.parquet", tiny_pairs(10))
+    return path
+
+
+def spec(folder: Path, algorithm: dict[str, Any], **sections: dict[str, Any]) -> RunSpec:
+    raw: dict[str, Any] = {
+        "seed": 0,
+        "model": {"path": str(folder / "model")},
+        "data": {"source": {"kind": "files", "path": str(folder / "train.parquet")}, "shard_size": 16},
+        "algorithm": algorithm,
+        "judge": {"kind": "python", "function": "rewards:score"},
+        "training": {"batch_size": 8},
+        "output": {"path": str(folder / "out")},
+    }
+    for name, values in sections.items():
+        raw[name] = raw.get(name, {}) | values
+    return RunSpec.model_validate(raw)
+
+
+def held_out(folder: Path) -> dict[str, Any]:
+    return {"evaluation": {"kind": "files", "path": str(folder / "test.parquet")}}
+
+
+def text(of: Plan) -> str:
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(render(of))
+    return capture.get()
+
+
+def test_selm_draws_once_per_prompt_and_steps_epochs_times_windows(folder: Path) -> None:
+    made = plan(spec(folder, SELM, training={"epochs": 2}, data=held_out(folder)))
+    assert (made.prompts, made.evaluation_prompts) == (100, 10)
+    assert [w.prompts for w in made.iterations] == [34, 33, 33]
+    assert [w.shards for w in made.iterations] == [3, 3, 3]  # ceil(34 / 16)
+    assert [w.windows for w in made.iterations] == [5, 5, 5]  # ceil(34 / 8)
+    assert [w.steps for w in made.iterations] == [10, 10, 10]
+    assert (made.shards, made.windows, made.steps, made.draws) == (9, 15, 30, 100)
+    assert made.evaluation_draws == 10 * 4  # the base and three iterations
+
+
+def test_accumulate_trains_on_all_partitions_so_far_and_says_what_it_costs(folder: Path) -> None:
+    made = plan(spec(folder, XPO | {"data": "accumulate"}, data={"partitions": 4}))
+    assert [w.trained_prompts for w in made.iterations] == [25, 50, 75, 100]
+    assert [w.steps for w in made.iterations] == [4, 7, 10, 13]
+    assert made.draws == 200  # policy and reference, once each
+    [note] = [n for n in made.notes if "accumulate" in n]
+    assert "34 steps, fresh data would take 16" in note
+
+
+def test_a_fully_online_run_has_one_iteration_per_window(folder: Path) -> None:
+    made = plan(spec(folder, {"kind": "online_dpo", "draws": 4}, data=held_out(folder), evaluation={"every_steps": 5}))
+    assert len(made.iterations) == 13  # ceil(100 / 8)
+    assert (made.steps, made.draws) == (13, 400)
+    assert made.evaluation_draws == 10 * 4  # the base, after steps 5 and 10, at the end
+    assert "1–9" in text(made)
+
+
+def test_a_warm_up_is_named_and_draws_nothing(folder: Path) -> None:
+    made = plan(spec(folder, SELM | {"warmup_iterations": 1}, data={"partitions": 2}))
+    assert [(w.kind, w.draws) for w in made.iterations] == [("dpo", 0), ("selm", 50)]
+
+
+def test_a_limit_and_several_files_bound_the_prompts(folder: Path) -> None:
+    paths = [str(folder / "train.parquet"), str(folder / "test.parquet")]
+    assert plan(spec(folder, SELM, data={"source": {"kind": "files", "path": paths}})).prompts == 110
+    limited = {"source": {"kind": "files", "path": paths, "limit": 40}}
+    assert plan(spec(folder, SELM, data=limited)).prompts == 40
+
+
+def test_hub_sources_and_models_are_unknown_and_said_to_be(folder: Path) -> None:
+    hub = {"source": {"kind": "hub", "name": "owner/data"}}
+    made = plan(spec(folder, SELM, data=hub, model={"path": "owner/model"}))
+    assert (made.prompts, made.parameters, made.iterations, made.steps) == (None, None, (), None)
+    assert made.evaluation_draws is None
+    assert {r.role: r.unknown for r in made.roles}["trainer"] == "the model's size"
+    assert any("owner/model is a hub repository" in n for n in made.notes)
+    assert any("known only after the dataset has been read" in n for n in made.notes)
+    assert "unknown parameters" in text(made)
+
+
+def test_parameters_and_sizes_come_from_headers_and_config(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    assert parameters(folder / "model") == sum(p.numel() for p in model.parameters())
+    assert architecture(folder / "model") == Architecture(
+        layers=2, hidden=32, intermediate=64, heads=4, kv_heads=2, head_dim=8, vocabulary=384
+    )
+
+
+def test_parameters_of_a_sharded_model_are_those_of_its_index(folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    model.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    (tmp_path / "consolidated.safetensors").write_bytes((folder / "model/model.safetensors").read_bytes())
+    assert parameters(tmp_path) == parameters(folder / "model")
+    next(tmp_path.glob("model-*.safetensors")).unlink()
+    with pytest.raises(ModelError, match="missing, though the index names it"):
+        parameters(tmp_path)
+
+
+def test_memory_of_every_role_by_hand(folder: Path) -> None:
+    made = plan(
+        spec(
+            folder,
+            SELM,
+            data={"max_prompt_tokens": 100, "max_response_tokens": 60},
+            sampling={"max_new_tokens": 50},
+            training={"micro_batch_tokens": 1000},
+            resources={"engine_replicas": 3},
+        )
+    )
+    n = parameters(folder / "model")
+    by_role = {role.role: role for role in made.roles}
+    assert {name: role.processes for name, role in by_role.items()} == {"policy": 3, "trainer": 1, "judge": 1}
+    keys_and_values = 2 * 2 * 2 * 8 * 16 * 150 * 4  # both, layers, heads, head size, shard, tokens, float32
+    logits = 4 * 4 * 1000 * 384
+    assert by_role["policy"].parts == {
+        "libraries": LIBRARIES,
+        "weights": 4 * n,
+        "kv_cache": keys_and_values,
+        "logits": logits // 2,
+    }
+    attention, mlp = 8 * 32 + 2 * (4 + 2) * 8, 4 * 64
+    assert by_role["trainer"].parts == {
+        "libraries": LIBRARIES,
+        "weights": 4 * n,
+        "gradients": 4 * n,
+        "optimizer": 8 * n,
+        "activations": 4 * 1000 * 2 * (attention + mlp),
+        "logits": logits,
+    }
+    assert (by_role["judge"].parts, by_role["judge"].unknown) == ({"libraries": WORKER}, "your function's own memory")
+    assert made.memory_bytes == sum(r.processes * sum(r.parts.values()) for r in made.roles)
+
+
+def test_a_micro_batch_holds_one_prompts_responses_at_least(folder: Path) -> None:
+    made = plan(
+        spec(
+            folder, SELM, data={"max_prompt_tokens": 100, "max_response_tokens": 60}, training={"micro_batch_tokens": 1}
+        )
+    )
+    trainer = next(r for r in made.roles if r.role == "trainer")
+    assert trainer.parts["logits"] == 4 * 4 * 3 * (100 + 256) * 384  # chosen, rejected and the comparator, drawn or not
+
+
+def test_bfloat16_halves_what_engines_hold_but_not_what_the_trainer_holds(folder: Path) -> None:
+    full, half = (
+        {r.role: r.parts for r in plan(spec(folder, SELM, model={"dtype": dtype})).roles}
+        for dtype in ("float32", "bfloat16")
+    )
+    assert half["policy"]["weights"] * 2 == full["policy"]["weights"]
+    assert half["policy"]["kv_cache"] * 2 == full["policy"]["kv_cache"]
+    assert half["trainer"] == full["trainer"]
+
+
+def test_a_reward_model_counts_its_weights(folder: Path) -> None:
+    judge = {"kind": "reward_model", "path": str(folder / "model"), "dtype": "bfloat16"}
+    raw = spec(folder, SELM).model_dump() | {"judge": judge}
+    made = plan(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}}))
+    role = next(r for r in made.roles if r.role == "judge")
+    assert (role.processes, role.parts["weights"]) == (2, 2 * parameters(folder / "model"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "evaluated", "sizes"),
+    [
+        (SELM, False, (4, 0, 0)),
+        (SELM, True, (4, 1, 0)),
+        (XPO, False, (2, 2, 0)),
+        ({"kind": "online_dpo"}, False, (4, 1, 0)),
+        ({"kind": "dpo"}, False, (0, 1, 0)),
+        ({"kind": "dpo"}, True, (4, 1, 0)),
+        (SELM | {"warmup_iterations": 1}, False, (4, 1, 0)),
+    ],
+)
+def test_processes_follow_from_who_draws_and_what_the_reference_is(
+    folder: Path, algorithm: dict[str, Any], evaluated: bool, sizes: tuple[int, int, int]
+) -> None:
+    data = held_out(folder) if evaluated else {}
+    assert tuple(pool_sizes(spec(folder, algorithm, data=data), cores=4).values()) == sizes
+
+
+def test_too_little_memory_is_noted_with_what_to_lower(folder: Path) -> None:
+    made = plan(
+        spec(folder, SELM, training={"micro_batch_tokens": 10**12, "batch_size": 30}, data={"max_prompt_tokens": 10**9})
+    )
+    assert any("this machine has" in n and "training.micro_batch_tokens" in n for n in made.notes)
+
+
+def test_a_run_that_cannot_start_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"tran\.parquet: no such file or folder; did you mean train\.parquet"):
+        plan(spec(folder, SELM, data={"source": {"kind": "files", "path": str(folder / "tran.parquet")}}))
+    with pytest.raises(ModelError, match="no such model folder"):
+        plan(spec(folder, SELM, model={"path": str(folder / "none")}))
+    with pytest.raises(SpecError, match="smallest of 3 partitions has 33 prompts"):
+        plan(spec(folder, SELM, training={"batch_size": 64}))
+    with pytest.raises(ModelError, match=r"config\.json: missing"):
+        architecture(tmp_path)
+    with pytest.raises(ModelError, match=r"no model\.safetensors.*found no weights.*save_pretrained"):
+        parameters(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    with pytest.raises(ModelError, match="not a safetensors file, or cut short"):
+        parameters(tmp_path)
+    with pytest.raises(ModelError, match="this is a file"):
+        model_folder(str(tmp_path / "model.safetensors"))
+
+
+def test_the_plan_is_json_and_a_table_that_says_at_most(folder: Path) -> None:
+    made = plan(spec(folder, SELM, data=held_out(folder)))
+    out = json.loads(json.dumps(made.to_json()))
+    assert out["totals"] == {"shards": 9, "windows": 15, "steps": 15, "draws": 100}
+    assert out["upper_bounds"] is True
+    assert out["iterations"][0]["kind"] == "selm"
+    assert sum(r["bytes"] for r in out["roles"]) == out["memory_bytes"] == made.memory_bytes
+    shown = text(made)
+    for word in (
+        "work, at most",
+        "memory, at most",
+        "trainer",
+        "kv cache",
+        "upper bound",
+        "without your function's own memory",
+    ):
+        assert word in shown
+
+
+def test_long_online_runs_show_their_first_and_last_iterations(folder: Path) -> None:
+    made = plan(spec(folder, XPO | {"data": "accumulate"}, training={"batch_size": 2}))
+    lines = text(made).splitlines()
+    assert any("…" in line for line in lines)
+    assert any(line.startswith("│ 50 ") for line in lines)
+    assert not any(line.startswith("│ 30 ") for line in lines)
+
+
+def test_planning_loads_no_heavy_library(folder: Path) -> None:
+    raw = json.dumps(spec(folder, SELM).model_dump(mode="json"))
+    code = (
+        "import json, sys; from xpo_ray.plan import plan, render; from xpo_ray.spec import RunSpec\n"
+        "render(plan(RunSpec.model_validate(json.loads(sys.argv[1]))))\n"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'ray', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, raw], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
