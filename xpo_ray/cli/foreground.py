@@ -1,8 +1,10 @@
 """`xpo-ray run`: prepare, run in this process, show progress, and end with a table."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -12,28 +14,45 @@ from xpo_ray.reporting import Reporter
 from xpo_ray.results import Result
 from xpo_ray.spec.run import RunSpec
 
+if TYPE_CHECKING:
+    from xpo_ray.preparation import Prepared
+
 
 def run_and_show(spec: RunSpec, folder: Path, *, resume: bool, as_json: bool) -> Result:
-    """Run a spec; with `as_json` events go to standard output as JSON lines."""
+    """Run a spec; with `as_json` events go to standard output as JSON lines.
+
+    Raises UserError before anything is written, RunFailed afterwards.
+    """
     check_output(Path(spec.output.path), None, resume=resume)
     if as_json:
         result = run_spec(spec, folder, resume=resume, reporter=EventLines())
         print(json.dumps({"type": "Result", **asdict(result)}, default=str))
         return result
     console = Console()
+    with console.status("reading and checking the data") if console.is_terminal else nullcontext():
+        prepared = prepared_run(spec, folder)
     with Terminal(console, spec.name) as terminal:
-        result = run_spec(spec, folder, resume=resume, reporter=terminal)
+        result = run_prepared(prepared, resume=resume, reporter=terminal)
     if result.evaluation:
         console.print(evaluation_table(spec.name, result.evaluation))
-    console.print(
-        f"model of iteration {result.selected}: [bold]{result.model}[/]  (tier: {result.tier})", soft_wrap=True
-    )
+    console.print(f"model of iteration {result.selected}: [bold]{result.model}[/]  (tier: {result.tier})", soft_wrap=True)
     return result
 
 
 def run_spec(spec: RunSpec, folder: Path, *, resume: bool, reporter: Reporter) -> Result:
-    """Prepare and run. Raises UserError before anything is written, RunFailed afterwards."""
-    from xpo_ray.actors.driver import run_foreground
+    """Prepare and run."""
+    return run_prepared(prepared_run(spec, folder), resume=resume, reporter=reporter)
+
+
+def prepared_run(spec: RunSpec, folder: Path) -> "Prepared":
+    """Read and check everything that the run needs; writes nothing."""
     from xpo_ray.preparation import prepare
 
-    return run_foreground(prepare(spec, folder), resume=resume, reporter=reporter)
+    return prepare(spec, folder)
+
+
+def run_prepared(prepared: "Prepared", *, resume: bool, reporter: Reporter) -> Result:
+    """Run to the end on Ray."""
+    from xpo_ray.actors.driver import run_foreground
+
+    return run_foreground(prepared, resume=resume, reporter=reporter)

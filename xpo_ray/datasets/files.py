@@ -88,7 +88,7 @@ def count_rows(file: Path) -> int | None:
             case "parquet":
                 return _parquet_rows(file)
             case "csv":
-                return max(0, len(csv_widths(file)) - 1)
+                return len(csv_shape(file)[1])
             case _:
                 return _json_rows(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -105,19 +105,16 @@ def _parquet_rows(file: Path) -> int:
         raise DatasetError(f"{file}: not a Parquet file, or damaged: {error}; write it anew") from error
 
 
-def csv_widths(file: Path) -> list[int]:
-    """Number of fields of each record of a CSV file, header included, blank lines left out. Raises DatasetError."""
+def csv_shape(file: Path) -> tuple[list[str], list[int]]:
+    """Column names of a CSV file, and the number of fields of each row; blank lines are no rows. Raises DatasetError."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
+        records = (record for record in csv.reader(lines) if record)
         try:
-            return [len(record) for record in csv.reader(lines) if record]
+            return next(records, []), [len(record) for record in records]
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{file}: not UTF-8: {error}; write the file as UTF-8") from error
         except csv.Error as error:
             raise DatasetError(f"{file}: not CSV: {error}; write long texts as jsonl or parquet") from error
-
-
-def csv_header(file: Path) -> list[str]:
-    """Column names of a CSV file."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        return next((record for record in csv.reader(lines) if record), [])
 
 
 def _json_rows(file: Path) -> int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpo_ray.datasets.example import Example
-from xpo_ray.datasets.files import count_rows, csv_header, csv_widths, data_files, json_fault, kind_of
+from xpo_ray.datasets.files import count_rows, csv_shape, data_files, json_fault, kind_of
 from xpo_ray.datasets.rows import reader
 from xpo_ray.errors import DatasetError
 from xpo_ray.spec.data import ColumnsSpec, FilesSource, HubSource
@@ -87,9 +87,7 @@ def _load_file(file: Path, cache: str) -> "Dataset":
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    if file.stat().st_size == 0 or (kind_of(file) == "parquet" and count_rows(file) == 0):
-        raise DatasetError(f"{file}: no rows; give a file that has some")
-    options = _options(file)
+    options = _checked(file)
     try:
         with _quiet():
             return load_dataset(
@@ -103,10 +101,21 @@ def _load_file(file: Path, cache: str) -> "Dataset":
         raise DatasetError(f"{file}: {_fault(file, error)}") from error
 
 
+def _checked(file: Path) -> dict[str, Any]:
+    """Refuse what the loader would read wrongly or die of; else the options to load the file with."""
+    try:
+        if file.stat().st_size == 0:
+            raise DatasetError(f"{file}: no rows; give a file that has some")
+        return _options(file)
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read: {error}") from error
+
+
 def _options(file: Path) -> dict[str, Any]:
-    """Options of the loader: a CSV's fields stay the text that they are ("007", "NA"); JSON is taken as rows."""
     match kind_of(file):
         case "parquet":
+            if count_rows(file) == 0:
+                raise DatasetError(f"{file}: no rows; give a file that has some")
             return {}
         case "json":
             if fault := json_fault(file):
@@ -117,14 +126,15 @@ def _options(file: Path) -> dict[str, Any]:
 
 
 def _csv_options(file: Path) -> dict[str, Any]:
+    """All fields stay the texts that they are ("007", "NA"); records of uneven length would lose some silently."""
     from datasets import Features, Value
 
-    header = csv_header(file)
+    header, widths = csv_shape(file)
     if repeated := sorted({c for c in header if header.count(c) > 1}):
         raise DatasetError(
             f"{file}: the header names {', '.join(map(repr, repeated))} more than once; rename the columns"
         )
-    for row, width in enumerate(csv_widths(file), start=-1):
+    for row, width in enumerate(widths):
         if width != len(header):
             raise DatasetError(
                 f"{file}, row {row} (counted from 0): {width} fields, the header has {len(header)}; "
