@@ -181,8 +181,8 @@ def test_validate_deep_reads_every_row(
     folder, raw = here
     rows = tiny_pairs(48)
     for turn in (rows[3]["chosen"], rows[3]["rejected"]):
-        turn[0]["content"] = "long " * 300
-    rows[3]["prompt"] = "long " * 300
+        turn[0]["content"] = "long " * 2000
+    rows[3]["prompt"] = "long " * 2000
     write_parquet(folder / "train.parquet", rows)
     code, out, err = run(capsys, monkeypatch, "validate", write_spec(folder, raw), "--deep", "--json")
     assert code == 0, err
