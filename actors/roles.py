@@ -6,18 +6,20 @@ reference   only where it is neither: an average (EMA), or fixed after a warm-up
 judge       the run's judge; evaluation has a pool of its own where it has a judge of its own
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xpo_ray.actors.judge import JudgeActor
-from xpo_ray.actors.placement import engine_replicas, start_actor
+from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.policy import PolicyActor, WeightSource
 from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.scheduler import IterationRoles
-from xpo_ray.algorithms import Row, reference_version, row_of_iteration, rows
+from xpo_ray.algorithms import Row, reference_version, row_of_iteration
 from xpo_ray.decisions import canary_agrees
 from xpo_ray.errors import CanaryMismatch
+from xpo_ray.plan.processes import pool_sizes
 from xpo_ray.reporting import Reporter
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
@@ -42,7 +44,7 @@ class Roles:
         self.spec = spec
         self.canary_ids = tuple(canary_ids)
         self._holds: dict[str, Weights] = {}
-        sizes = pool_sizes(spec)
+        sizes = pool_sizes(spec, os.cpu_count() or 1)
 
         def pool(role: str, size: int, start: Callable[[str], Any]) -> Pool:
             made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, spec.resources.max_restarts)
@@ -129,24 +131,3 @@ class Roles:
         pools = (self.policy, self.base, self.reference, self.judge, self.evaluation_judge)
         for pool in {id(p): p for p in pools if p is not None}.values():
             pool.stop()
-
-
-def pool_sizes(spec: RunSpec) -> dict[str, int]:
-    """Replicas of each model pool; a fixed reference that draws shares the replicas with the policy."""
-    replicas = engine_replicas(spec.resources)
-    used = rows(spec)
-    evaluated = spec.data.evaluation is not None
-    policy_works = evaluated or any(
-        r.reference == "previous" or any(d.source == "policy" for d in r.draws) for r in used
-    )
-    fixed = any(r.reference == "fixed" for r in used)
-    base_draws = any(r.reference == "fixed" and any(d.source == "reference" for d in r.draws) for r in used)
-    apart = any(r.reference == "ema" for r in used) or (
-        spec.algorithm.warmup_iterations > 0 and used[-1].reference == "fixed"
-    )
-    shared = replicas - replicas // 2 if base_draws else replicas
-    return {
-        "policy": max(shared, 1) if policy_works else 0,
-        "base": (max(replicas // 2, 1) if base_draws else 1) if fixed or evaluated else 0,
-        "reference": (max(replicas // 2, 1) if base_draws else 1) if apart else 0,
-    }

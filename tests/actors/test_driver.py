@@ -205,7 +205,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(w
     assert json.loads(journal[-1])["status"] == "failed"
 
 
-def test_a_changed_dataset_refuses_to_resume(world: World, selm: Ran) -> None:
+@pytest.mark.usefixtures("selm")
+def test_a_changed_dataset_refuses_to_resume(world: World) -> None:
     data = world.folder / "train.parquet"
     before = data.read_bytes()
     rows = pq.read_table(data)

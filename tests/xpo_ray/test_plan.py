@@ -13,7 +13,8 @@ from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
 from xpo_ray.errors import DatasetError, ModelError, SpecError
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan import Plan, plan, render
-from xpo_ray.plan.memory import LIBRARIES, WORKER, pool_sizes
+from xpo_ray.plan.memory import LIBRARIES, WORKER
+from xpo_ray.plan.processes import pool_sizes
 from xpo_ray.spec import RunSpec
 
 SELM = {"kind": "selm"}

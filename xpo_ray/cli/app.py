@@ -92,9 +92,10 @@ def demo(
 
 
 def _load(spec_file: Path, overrides: list[str] | None) -> Any:
+    from xpo_ray.attempts import recorded_seed
     from xpo_ray.spec.loading import load_spec
 
-    return load_spec(spec_file, overrides or ())
+    return load_spec(spec_file, overrides or (), seed_of=recorded_seed)
 
 
 def _quiet_libraries() -> None:

@@ -92,10 +92,9 @@ STYLES: tuple[Style, ...] = (
         BEST,
         0.015,
         (
-            ("Good question!", "I am glad you ask!", "Happy to help!"),
-            ("To {task}, {step}.",),
+            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
             ("For example, {example}.",),
-            ("Try it today and tell me how it went.", "Start small and enjoy it."),
+            ("Enjoy it, and tell me how it went!", "Try it today, I am glad to help!"),
         ),
     ),
 )

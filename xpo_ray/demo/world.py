@@ -5,6 +5,7 @@ The best style has its small share of the corpus and is in no pair. Only the dem
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from xpo_ray.judges.judgement import Message
 from xpo_ray.seeds import seed_of, seeded_order
 from xpo_ray.shards import MESSAGE
 
-TRAIN_PROMPTS = 384
+TRAIN_PROMPTS = 768
 HELD_OUT_PROMPTS = 96
 ANSWERS_PER_CORPUS_PROMPT = 3
 CLEAR_MARGIN = 0.5
@@ -159,7 +160,7 @@ def _by_share(count: int, rng: random.Random) -> list[Style]:
     edges = [0.0]
     for style in STYLES:
         edges.append(edges[-1] + style.share)
-    counts = [round(b * count) - round(a * count) for a, b in zip(edges, edges[1:], strict=False)]
+    counts = [round(b * count) - round(a * count) for a, b in itertools.pairwise(edges)]
     styles = [style for style, n in zip(STYLES, counts, strict=True) for _ in range(n)]
     rng.shuffle(styles)
     return styles

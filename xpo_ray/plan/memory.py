@@ -1,15 +1,16 @@
 """Processes and memory of each role on this machine, as upper bounds from the model's sizes and the spec.
 
 The formulas stand beside the parts; a part that cannot be known (hub repositories, the user's own code) is left out and
-named. Mirrors the pools that the driver makes; loads no model.
+named. Loads no model.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from xpo_ray.algorithms import Row, rows
+from xpo_ray.algorithms import rows
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
+from xpo_ray.plan.processes import pool_sizes
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
 
@@ -59,28 +60,6 @@ def roles(spec: RunSpec, size: ModelSize, cores: int) -> tuple[RoleMemory, ...]:
     if spec.data.evaluation is not None and spec.evaluation.judge is not None:
         judges.append(_judge_role("evaluation-judge", spec.evaluation.judge, 1))
     return tuple(role for role in (*models, _trainer_role(spec, size), *judges) if role.processes)
-
-
-def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
-    """Processes that hold the policy, the base and any other reference; those that draw share the engine replicas."""
-    replicas, used = spec.resources.engine_replicas or cores, rows(spec)
-    evaluated = spec.data.evaluation is not None
-    policy = evaluated or any(r.reference == "previous" or _draws(r, "policy") for r in used)
-    base = evaluated or any(r.reference == "fixed" for r in used)
-    base_draws = any(r.reference == "fixed" and _draws(r, "reference") for r in used)
-    apart = any(r.reference == "ema" for r in used) or (
-        spec.algorithm.warmup_iterations > 0 and used[-1].reference == "fixed"
-    )
-    half = max(replicas // 2, 1) if base_draws else 1
-    return {
-        "policy": max(replicas - replicas // 2 if base_draws else replicas, 1) if policy else 0,
-        "base": half if base else 0,
-        "reference": half if apart else 0,
-    }
-
-
-def _draws(row: Row, source: str) -> bool:
-    return any(draw.source == source for draw in row.draws)
 
 
 def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> RoleMemory:
