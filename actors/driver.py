@@ -27,6 +27,7 @@ from xpo_ray.ledger import Ledger
 from xpo_ray.preparation import Prepared
 from xpo_ray.rates import learning_rate
 from xpo_ray.reporting import (
+    DataRead,
     IterationPublished,
     IterationStarted,
     Journal,
@@ -91,6 +92,9 @@ async def _attempt(
     reporter.emit(
         RunStarted(attempt.run_id, attempt.number, schedule.partitions, schedule.total_steps(), cluster.dashboard)
     )
+    for name, read in (("source", prepared.prompts), ("evaluation", prepared.held_out)):
+        if read is not None:
+            reporter.emit(DataRead(name, **read.counts()))
     run = Run.of(prepared, attempt, reporter)
     try:
         while True:
@@ -143,7 +147,7 @@ class Run:
             spec, prepared.schedule, prepared.prompts.table, storage, reporter, shards_in_flight(spec.resources)
         )
         held_out = prepared.held_out
-        evaluator = Evaluator(spec, held_out.table, storage, roles, reporter) if held_out is not None else None
+        evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
         ledger = Ledger.open(attempt.root, attempt.folder)
         return cls(prepared, attempt, reporter, roles, scheduler, trainer, ledger, evaluator)
 
@@ -266,7 +270,7 @@ class Run:
         self.roles.stop()
 
     def _was_evaluated(self, iteration: int) -> bool:
-        return self.attempt.storage.find(held_out_key("drawn", iteration, 0)) is not None
+        return self.attempt.storage.find(held_out_key(self.prepared.held_out_id, "drawn", iteration, 0)) is not None
 
     def _evaluate(self) -> None:
         if self.evaluator is not None:
@@ -311,7 +315,9 @@ class Run:
             ledger=self.ledger.cut(),
             files={},
         )
-        self.checkpoint = await self.trainer.call("publish", draft, optimizer)
+        before, self.checkpoint = self.checkpoint, await self.trainer.call("publish", draft, optimizer)
+        if before is not None and before.step != 0:
+            await asyncio.to_thread(self.attempt.storage.drop, before)
 
     def _watch(self, metrics: dict[str, float]) -> None:
         if "rewards/margins" in metrics:

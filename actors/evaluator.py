@@ -16,22 +16,23 @@ from xpo_ray.errors import XpoRayError
 from xpo_ray.evaluation.metrics import held_out_metrics
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.generation.engine import Sampling
-from xpo_ray.reporting import EvaluationDone, Reporter, Warned
-from xpo_ray.spec.run import RunSpec
+from xpo_ray.preparation import Prepared
+from xpo_ray.reporting import EvaluationDone, Reporter, ShardDone, Warned
 from xpo_ray.storage import LocalStorage
 
 
 class Evaluator:
     """Evaluations of a run, one task each; an evaluation is compared with the base's and the one before it."""
 
-    def __init__(
-        self, spec: RunSpec, prompts: pa.Table, storage: LocalStorage, roles: Roles, reporter: Reporter
-    ) -> None:
-        self.spec = spec
+    def __init__(self, prepared: Prepared, storage: LocalStorage, roles: Roles, reporter: Reporter) -> None:
+        assert prepared.held_out is not None
+        prompts = prepared.held_out.table
+        self.spec = prepared.spec
+        self.held_out_id = prepared.held_out_id
         self.storage = storage
         self.roles = roles
         self.reporter = reporter
-        size = spec.data.shard_size
+        size = self.spec.data.shard_size
         self.shards = [ray.put(prompts.slice(i, size)) for i in range(0, prompts.num_rows, size)]
         self.metrics: dict[int, dict[str, float | None]] = {}
         self._drawn: dict[int, asyncio.Event] = {}
@@ -48,8 +49,11 @@ class Evaluator:
     def resume(self, iterations: int) -> None:
         """Take up the evaluations of earlier attempts; the responses of all but the present model are committed."""
         for t in range(iterations):
-            if t == 0 or self.storage.find(held_out_key("drawn", t, 0)) is not None:
+            if t == 0 or self.storage.find(self._key("drawn", t, 0)) is not None:
                 self.start(t)
+
+    def _key(self, stage: str, iteration: int, shard: int) -> str:
+        return held_out_key(self.held_out_id, stage, iteration, shard)
 
     async def drawn(self) -> None:
         """Wait until no evaluation needs the policy's present weights any longer."""
@@ -86,7 +90,7 @@ class Evaluator:
         return await asyncio.to_thread(self._measure, iteration, judged)
 
     async def _draw(self, pool: Pool, iteration: int, shard: int) -> Any:
-        key = held_out_key("drawn", iteration, shard)
+        key = self._key("drawn", iteration, shard)
         if (commit := self.storage.find(key)) is not None:
             return read_table.remote(self.storage, commit)
         assert self.roles.base is not None
@@ -96,22 +100,26 @@ class Evaluator:
         return ref
 
     async def _judge(self, iteration: int, shard: int, drawn: Any, previous: int | None) -> pa.Table:
-        key = held_out_key("judged", iteration, shard)
+        key = self._key("judged", iteration, shard)
         if (commit := self.storage.find(key)) is None:
             base = self._judged(0, shard) if iteration != 0 else None
             before = self._judged(previous, shard) if previous is not None and iteration != 0 else None
-            ref, _ = await self.roles.evaluation_judge.call("held_out", drawn, base, before, key, priority=LOW)
+            args = (drawn, base, before, key)
+            ref, done = await self.roles.evaluation_judge.call("held_out", *args, priority=LOW)
+            self.reporter.emit(
+                ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts={})
+            )
             return await ref
         return await read_table.remote(self.storage, commit)
 
     def _judged(self, iteration: int, shard: int) -> Any:
-        commit = self.storage.find(held_out_key("judged", iteration, shard))
+        commit = self.storage.find(self._key("judged", iteration, shard))
         return None if commit is None else read_table.remote(self.storage, commit)
 
     def _measure(self, iteration: int, judged: list[pa.Table]) -> dict[str, float | None]:
         base = None
         if iteration != 0:
-            keys = [held_out_key("judged", 0, k) for k in range(len(self.shards))]
+            keys = [self._key("judged", 0, k) for k in range(len(self.shards))]
             commits = [c for key in keys if (c := self.storage.find(key)) is not None]
             base = (
                 pa.concat_tables([self.storage.read_table(c) for c in commits]) if len(commits) == len(keys) else None

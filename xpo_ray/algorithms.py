@@ -161,6 +161,24 @@ def _offline(algorithm: AlgorithmSpec, reference: Literal["fixed", "previous"]) 
     )
 
 
+def misfits(row: Row) -> str | None:
+    """Why the parts of a row do not fit together, with the remedy; None where they do."""
+    sources = {draw.source for draw in row.draws}
+    candidates = sum(draw.samples for draw in row.draws) + (2 if row.dataset_candidates else 0)
+    wanted = {"reference_draw": {"reference"}, "policy_draw": {"policy"}, "both": {"policy", "reference"}}
+    if candidates < 2:
+        return f"{candidates} candidate for each prompt, a pair needs two; add draws or set dataset_candidates: true"
+    if lacking := wanted.get(row.comparator, set()) - sources:
+        return f"comparator {row.comparator} needs a draw of the {' and the '.join(sorted(lacking))}; add it to draws"
+    if row.comparator == "none" and row.kappa not in (0.0, (0.0,)):
+        return "kappa is set but comparator is none; name the draws that carry the bonus"
+    if row.data == "accumulate" and row.reference != "fixed":
+        return f"data: accumulate needs reference: fixed, got {row.reference}; old pairs keep their reference log-probs"
+    if row.objective.kind == "sppo" and not row.judged:
+        return "objective sppo needs judged candidates, these pairs are given; use another objective or draw"
+    return None
+
+
 def reference_version(row: Row, iteration: int, warmup_iterations: int) -> int:
     """Which published model is the reference of an iteration; version v is the model after iteration v, 0 the initial one.
 

@@ -1,9 +1,9 @@
 """Training metrics of one window, with their true definitions. The trainer fills it, micro-batch by micro-batch.
 
-All are means over what they are named after: pairs for rewards/ and logps/chosen|rejected, draws for kl/, responses for
-entropy; draws/ over all draws of the window's prompts. KL is estimated only on responses whose sampler is known: kl/reference_policy is KL(π_ref‖π_θ), the mean of
-log π_ref − log π_θ over the reference's draws; kl/policy_reference is KL(π_θ‖π_ref) on the policy's draws, exact while
-π_θ is still the policy that drew them. Both are k1 estimates in nats per sequence.
+All are means over what they are named after: pairs for rewards/ and logps/chosen|rejected, responses for entropy, all draws of
+the window's prompts for draws/. KL is estimated only on responses whose sampler is known, as k1 in nats per sequence:
+kl/reference_policy is KL(π_ref‖π_θ), the mean of log π_ref − log π_θ over the reference's draws; kl/policy_reference is
+KL(π_θ‖π_ref) on the policy's draws, exact while π_θ is still the policy that drew them.
 """
 
 from __future__ import annotations

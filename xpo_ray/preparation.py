@@ -10,13 +10,14 @@ from typing import Any
 from xpo_ray.algorithms import row_of_iteration, rows
 from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
-from xpo_ray.errors import DatasetError, JudgeError
+from xpo_ray.errors import JudgeError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.checks import check_judge, judge_digest
 from xpo_ray.prompts import PromptSet, check_fill, fingerprint, tokenise
 from xpo_ray.schedule import Schedule
+from xpo_ray.spec.base import decisive
 from xpo_ray.spec.judge import JudgeSpec
-from xpo_ray.spec.loading import identity
+from xpo_ray.spec.loading import digest, identity
 from xpo_ray.spec.run import RunSpec
 
 CANARY_TOKENS = 64
@@ -34,6 +35,8 @@ class Prepared:
     schedule: Schedule
     identity: dict[str, Any]
     canary_ids: tuple[int, ...]
+    held_out_id: str
+    """Of the held-out prompts and how they are evaluated: evaluations made in another way are not mixed with these."""
     record: dict[str, Any]
     """What each attempt's record keeps beside versions and spec: the judge's source and whether a GPU is used."""
 
@@ -47,22 +50,21 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     kind = spec.algorithm.kind
     data = spec.data
     prompts = tokenise(read_examples(data.source, data.columns, needs_pairs=needs_pairs, algorithm=kind), chat, data)
-    if prompts.table.num_rows == 0:
-        raise DatasetError(
-            f"data.source: none of {prompts.read} prompts is left; {prompts.dropped_overlong} are longer than "
-            f"data.max_prompt_tokens {data.max_prompt_tokens}; raise it or set data.overlong_prompts: truncate"
-        )
     held_out = None
     if data.evaluation is not None:
         examples = read_examples(data.evaluation, data.columns, needs_pairs=False, algorithm=kind)
         held_out = tokenise(examples, chat, data)
-        if held_out.table.num_rows == 0:
-            raise DatasetError(f"data.evaluation: none of {held_out.read} prompts is left after the length filter")
     schedule = schedule_of(spec, prompts.table.num_rows)
     fingerprints = {"dataset": fingerprint(prompts.table), "model": model_fingerprint(spec.model.path)}
     canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
     if len(canary) < 2:
         canary = [chat.eos_id, *canary]
+    held_out_id = ""
+    if held_out is not None:
+        judge = spec.evaluation.judge or spec.judge
+        judged = None if judge is None else decisive(judge)
+        drawn = [spec.evaluation.decoding, spec.evaluation.max_new_tokens or spec.sampling.max_new_tokens]
+        held_out_id = digest([fingerprint(held_out.table), judged, drawn])[:8]
     judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}
     record: dict[str, Any] = {
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
@@ -70,7 +72,9 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     }
     if spec.judge is not None and spec.judge.kind == "reward_model":
         fingerprints["judge"] = record["judge_source"]["judge"]
-    return Prepared(spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), record)
+    return Prepared(
+        spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
+    )
 
 
 def schedule_of(spec: RunSpec, prompts: int) -> Schedule:

@@ -33,6 +33,16 @@ class PromptSet:
     cut_responses: int
     """Dataset responses over max_response_tokens, chosen and rejected counted apart; they have no EOS."""
 
+    def counts(self) -> dict[str, int]:
+        """What was read, kept, dropped and cut."""
+        return {
+            "read": self.read,
+            "kept": self.table.num_rows,
+            "dropped_overlong": self.dropped_overlong,
+            "truncated_prompts": self.truncated_prompts,
+            "cut_responses": self.cut_responses,
+        }
+
 
 def tokenise(examples: Iterable["Example"], chat: "Chat", data: DataSpec) -> PromptSet:
     """Tokenise examples as they come. Raises ModelError where the template fails, DatasetError where no prompt is left."""

@@ -23,6 +23,18 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class DataRead:
+    """What the length filter did to a dataset; `name` is source or evaluation."""
+
+    name: str
+    read: int
+    kept: int
+    dropped_overlong: int
+    truncated_prompts: int
+    cut_responses: int
+
+
+@dataclass(frozen=True)
 class RunResumed:
     """An attempt goes on from a checkpoint; `adopted_tables` are not made again."""
 
@@ -45,7 +57,10 @@ class IterationStarted:
 
 @dataclass(frozen=True)
 class ShardDone:
-    """A stage of a shard is committed; `fresh` is False where the commit was there already."""
+    """A stage of a shard is committed; `fresh` is False where the commit was there already.
+
+    Stage `held-out` is an evaluation of the model after `iteration`.
+    """
 
     iteration: int
     shard: int
@@ -117,6 +132,7 @@ class RunFinished:
 
 Event = (
     RunStarted
+    | DataRead
     | RunResumed
     | IterationStarted
     | ShardDone

@@ -51,6 +51,7 @@ def finish_run(prepared: Prepared, attempt: Attempt, evaluation: dict[int, dict[
     _write_parquet(root / "evaluation.parquet", [{"iteration": t, **m} for t, m in sorted(evaluation.items())])
     _write_parquet(root / "samples.parquet", list(_samples(prepared, storage, sorted(evaluation))))
     result = Result(root, root / "model", selected, tier_of(root), attempt.number, evaluation)
+    storage.sweep()
     crash_point("run.before_finish")
     replace_file(root / "result.json", to_json({**asdict(result), "root": str(root), "model": str(result.model)}))
     return result
@@ -113,7 +114,7 @@ def _samples(prepared: Prepared, storage: LocalStorage, iterations: list[int]) -
     size, wanted = prepared.spec.data.shard_size, prepared.spec.output.samples
     for t in iterations:
         for shard in range(-(-wanted // size)):
-            commit = storage.find(held_out_key("judged", t, shard))
+            commit = storage.find(held_out_key(prepared.held_out_id, "judged", t, shard))
             rows = storage.read_table(commit).to_pylist() if commit is not None else []
             for row in rows[: max(wanted - shard * size, 0)]:
                 kept = ("prompt_id", "prompt", "response", "ended", "score", "base_score", "previous_score")

@@ -173,6 +173,17 @@ class LocalStorage:
                 raise CorruptArtifact(f"{file}: missing or altered since checkpoint {checkpoint.name} was published")
         return folder
 
+    def drop(self, checkpoint: Checkpoint) -> None:
+        """Free the files of a checkpoint that no resume will read; its sidecar stays, as a part of the lineage."""
+        shutil.rmtree(self.root / checkpoint.path, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written, in all attempts; only for a run that has ended."""
+        for aside in (self.root / "attempts").rglob(".writing-*"):
+            shutil.rmtree(aside, ignore_errors=True)
+        for aside in (self.root / "attempts").rglob(".*.tmp"):
+            aside.unlink(missing_ok=True)
+
     def visible(self) -> dict[str, Any]:
         """Everything that this attempt sees, as the next attempt's adoption list."""
         commits = dict(self._adopted[0])

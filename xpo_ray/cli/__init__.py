@@ -1,4 +1,4 @@
-"""The `xpo-ray` command: the one room that stands above all layers. Heavy modules are imported by the command that needs them."""
+"""The `xpo-ray` command: the one room above all layers. A heavy module is imported by the command that needs it."""
 
 from xpo_ray.cli.app import main
 

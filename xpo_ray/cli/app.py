@@ -32,6 +32,9 @@ def main() -> None:
     except UserError as error:
         _complain("error", error)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; what was committed stays, go on with --resume", file=sys.stderr)
+        sys.exit(130)
     except XpoRayError as error:
         _complain("the run failed", error)
         sys.exit(1)

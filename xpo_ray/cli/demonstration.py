@@ -35,7 +35,9 @@ def run_demo(output: Path) -> None:
     with _ray(console):
         results = {name: _run(console, output, name) for name in ALGORITHMS}
     console.print(_table(results))
-    console.print("[dim]± is half of a 95 % interval. One seed ranks no algorithms: see the README for what is claimed.[/]\n")
+    console.print(
+        "[dim]± is half of a 95 % interval. One seed ranks no algorithms: see the README for what is claimed.[/]\n"
+    )
     _show_samples(console, results)
     for name, result in results.items():
         console.print(f"{name:>14}: {result.model}", soft_wrap=True, highlight=False)
@@ -105,7 +107,9 @@ HIDDEN = ("win prev", "acc.")
 
 
 def _cells(metrics: dict[str, float | None]) -> list[str]:
-    return [cell for name, cell in zip(EVALUATION_COLUMNS, evaluation_cells(metrics), strict=True) if name not in HIDDEN]
+    return [
+        cell for name, cell in zip(EVALUATION_COLUMNS, evaluation_cells(metrics), strict=True) if name not in HIDDEN
+    ]
 
 
 def _show_samples(console: Console, results: dict[str, Result]) -> None:

@@ -35,7 +35,9 @@ def run_and_show(spec: RunSpec, folder: Path, *, resume: bool, as_json: bool) ->
         result = run_prepared(prepared, resume=resume, reporter=terminal)
     if result.evaluation:
         console.print(evaluation_table(spec.name, result.evaluation))
-    console.print(f"model of iteration {result.selected}: [bold]{result.model}[/]  (tier: {result.tier})", soft_wrap=True)
+    console.print(
+        f"model of iteration {result.selected}: [bold]{result.model}[/]  (tier: {result.tier})", soft_wrap=True
+    )
     return result
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from xpo_ray.reporting import (
     ActorReplaced,
+    DataRead,
     EvaluationDone,
     Event,
     IterationStarted,
@@ -23,7 +24,7 @@ from xpo_ray.reporting import (
 )
 
 EVALUATION_COLUMNS = ("reward", "gain", "win base", "win prev", "tokens", "ended", "KL", "acc.")
-BARS = {"candidates": "draw", "preferences": "judge", "scored": "reference", "steps": "train"}
+BARS = {"candidates": "draw", "preferences": "judge", "scored": "reference", "steps": "train", "held-out": "evaluate"}
 
 
 class EventLines:
@@ -50,6 +51,8 @@ class Terminal:
             key: self.progress.add_task(label, total=None, note="", visible=False) for key, label in BARS.items()
         }
         self._iterations = 0
+        self._held_out: int | None = None
+        self._evaluating: int | None = None
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -68,6 +71,8 @@ class Terminal:
         match event:
             case RunStarted():
                 self._started(event)
+            case DataRead():
+                self._data(event)
             case RunResumed():
                 where = f"checkpoint {event.checkpoint}" if event.checkpoint else "the beginning"
                 self.say(f"resumed from {where}: {event.total_steps} steps done, {event.adopted_tables} tables adopted")
@@ -94,23 +99,47 @@ class Terminal:
             f"{event.total_steps} steps{dashboard}"
         )
 
+    def _data(self, event: DataRead) -> None:
+        lost = {
+            "dropped as over-long": event.dropped_overlong,
+            "prompts truncated": event.truncated_prompts,
+            "responses cut": event.cut_responses,
+        }
+        what = ", ".join(f"{n} {text}" for text, n in lost.items() if n)
+        self.say(f"data.{event.name}: {event.kept} of {event.read} rows" + (f"; {what}" if what else ""))
+        if event.name == "evaluation":
+            self._held_out = event.kept
+
     def _iteration(self, event: IterationStarted) -> None:
         self.say(
             f"iteration {event.iteration}/{self._iterations}: {event.prompts} prompts, {event.steps} steps, "
             f"learning rate {event.learning_rate:.2g} at the first step, κ {event.kappa:.3g}"
         )
         for key, bar in self._bars.items():
-            total = event.steps if key == "steps" else event.shards
-            self.progress.reset(bar, total=total, visible=True, note="")
+            if key != "held-out":
+                total = event.steps if key == "steps" else event.shards
+                self.progress.reset(bar, total=total, visible=True, note="")
 
     def _advance(self, event: ShardDone) -> None:
         counts = event.counts
+        if event.stage == "held-out":
+            self._evaluated_prompts(event)
+            return
         note = ""
         if "tokens" in counts:
-            note = f"{counts['tokens'] / counts['responses']:.0f} tokens each, {counts['ended'] / counts['responses']:.0%} ended"
+            length, ended = counts["tokens"] / counts["responses"], counts["ended"] / counts["responses"]
+            note = f"{length:.0f} tokens each, {ended:.0%} ended"
         elif "pairs" in counts:
             note = f"{counts['pairs']:.0f} pairs, {counts['ties']:.0f} ties, {counts['dropped']:.0f} dropped"
         self.progress.update(self._bars[event.stage], advance=1, note=note)
+
+    def _evaluated_prompts(self, event: ShardDone) -> None:
+        bar = self._bars["held-out"]
+        what = "base" if event.iteration == 0 else f"after iteration {event.iteration}"
+        if self._evaluating != event.iteration:
+            self._evaluating = event.iteration
+            self.progress.reset(bar, total=self._held_out, visible=True, note=what)
+        self.progress.update(bar, advance=event.prompts)
 
     def _step(self, event: StepDone) -> None:
         m = event.metrics

@@ -48,17 +48,8 @@ def _checked_rows(spec: RunSpec, folder: Path) -> dict[str, Any]:
 
     prepared = prepare(spec, folder)
     sets = {"source": prepared.prompts, "evaluation": prepared.held_out}
-    return {
-        name: {
-            "read": s.read,
-            "kept": s.table.num_rows,
-            "dropped_overlong": s.dropped_overlong,
-            "truncated_prompts": s.truncated_prompts,
-            "cut_responses": s.cut_responses,
-        }
-        for name, s in sets.items()
-        if s is not None
-    } | {"steps": prepared.schedule.total_steps()}
+    counts: dict[str, Any] = {name: s.counts() for name, s in sets.items() if s is not None}
+    return counts | {"steps": prepared.schedule.total_steps()}
 
 
 def _sentence(rows: dict[str, Any]) -> str:

@@ -42,6 +42,6 @@ def extended(table: pa.Table, schema: pa.Schema, columns: dict[str, list[Any]]) 
     return pa.table(arrays, schema=schema)
 
 
-def held_out_key(stage: str, iteration: int, shard: int) -> str:
+def held_out_key(held_out_id: str, stage: str, iteration: int, shard: int) -> str:
     """Where a held-out shard of an iteration is committed; stage is drawn or judged."""
-    return f"evaluation/iteration-{iteration:04d}/{stage}/shard-{shard:05d}"
+    return f"evaluation-{held_out_id}/iteration-{iteration:04d}/{stage}/shard-{shard:05d}"

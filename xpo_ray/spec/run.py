@@ -60,6 +60,20 @@ class RunSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        from xpo_ray.algorithms import misfits, rows
+
+        for row in rows(self):
+            if (fault := misfits(row)) is not None:
+                raise ValueError(f"algorithm {self.algorithm.kind}: {fault}")
+            if row.data == "accumulate" and self.online:
+                raise ValueError(
+                    "algorithm.data: accumulate needs data.partitions: in a fully online run, with an iteration for each "
+                    "window, the cost would grow with the square of the number of prompts"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _warmup_leaves_iterations(self) -> Self:
         if self.algorithm.warmup_iterations and self.partitions is None:
             raise ValueError(

@@ -1,8 +1,8 @@
 """Sampling, training, evaluation, resources and output."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from xpo_ray.spec.base import Spec, operational
 from xpo_ray.spec.judge import JudgeSpec
@@ -18,6 +18,12 @@ class SamplingSpec(Spec):
     max_new_tokens: int = Field(256, ge=1)
     min_new_tokens: int = Field(0, ge=0)
     """EOS is not drawn before this many tokens."""
+
+    @model_validator(mode="after")
+    def _least_is_not_above_most(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+        return self
 
 
 class TrainingSpec(Spec):
