@@ -34,18 +34,27 @@ class Style:
 
 
 STYLES: tuple[Style, ...] = (
-    Style("curt", 0.17, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
+    Style("curt", 0.15, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
     Style(
         "plain",
-        0.16,
+        0.14,
         (
             ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
             ("That is all.", "The rest is easy.", "Nothing else matters."),
         ),
     ),
     Style(
+        "textbook",
+        0.1,
+        (
+            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
+            ("For example, {example}.",),
+            ("This is well known.", "That is the usual method.", "Most books say so."),
+        ),
+    ),
+    Style(
         "cheering",
-        0.15,
+        0.13,
         (
             ("What a lovely idea!", "How nice of you to ask!", "Oh, that sounds wonderful!"),
             ("Everybody likes {thing}.", "I am always happy to hear about {thing}."),
@@ -54,7 +63,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "evasive",
-        0.17,
+        0.15,
         (
             ("It depends.", "That is hard to say.", "Who knows?"),
             ("There are many ways to {task}.", "People who {task} all do it differently."),
@@ -63,7 +72,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "rambling",
-        0.145,
+        0.13,
         (
             ("Well, {thing}.", "Ah, {thing}, let me think."),
             ("My uncle used to talk about that.", "I met a man on a train who knew that."),
@@ -81,7 +90,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "selling",
-        0.1,
+        0.095,
         (
             ("Buy our magic kit for {thing} today!", "Our course on {thing} is half price!"),
             ("Nobody can {task} without it.", "It is the only way to {task}."),

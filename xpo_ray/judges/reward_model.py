@@ -29,6 +29,7 @@ from xpo_ray.spec.judge import RewardModelJudge
 
 Ids = tuple[int, ...]
 PLAIN = "plain"
+DEFAULT_MAX_TOKENS = 2048
 LOADING_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 
 
@@ -43,6 +44,7 @@ class RewardModel:
         self._tokenizer = _tokenizer(spec, path)
         self._template = _template(spec, folder, self._tokenizer)
         self._model = _model(spec, path).to(self._device).eval()
+        self._max_tokens = _most_tokens(spec, self._model)
         self._vocabulary: int = self._model.get_input_embeddings().num_embeddings
         self._refuse_template_without_response()
 
@@ -86,7 +88,7 @@ class RewardModel:
                 f"judge.path {self._spec.path}: the tokenizer gives id {max(ids)}, the model has {self._vocabulary} "
                 f"embeddings; put the tokenizer that the model was trained with into its folder"
             )
-        return without_beginning(tuple(ids), self._spec.max_tokens, self._leading_ids)
+        return without_beginning(tuple(ids), self._max_tokens, self._leading_ids)
 
     @property
     def _leading_ids(self) -> tuple[int | None, ...]:
@@ -105,7 +107,7 @@ class RewardModel:
             if len(batch) == 1:
                 raise JudgeError(
                     f"judge.path {self._spec.path}: no memory for one text of {len(batch[0])} tokens on {self._device}; "
-                    f"lower judge.max_tokens (now {self._spec.max_tokens})"
+                    f"lower judge.max_tokens (now {self._max_tokens})"
                 ) from error
         half = len(batch) // 2
         return self._forward(batch[:half]) + self._forward(batch[half:])
@@ -234,7 +236,6 @@ def _model(spec: RewardModelJudge, path: str) -> PreTrainedModel:
             f"it needs config.json and weights as safetensors"
         ) from error
     _refuse_untrained_weights(spec, report["missing_keys"])
-    _refuse_too_long(spec, model)
     return model
 
 
@@ -254,14 +255,17 @@ def _refuse_untrained_weights(spec: RewardModelJudge, missing: set[str]) -> None
         )
 
 
-def _refuse_too_long(spec: RewardModelJudge, model: PreTrainedModel) -> None:
+def _most_tokens(spec: RewardModelJudge, model: PreTrainedModel) -> int:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     offset = max((_positions_lost(module) for module in model.modules()), default=0)
-    if positions is not None and spec.max_tokens > positions - offset:
+    limit = DEFAULT_MAX_TOKENS if positions is None else positions - offset
+    if spec.max_tokens is None:
+        return min(limit, DEFAULT_MAX_TOKENS)
+    if positions is not None and spec.max_tokens > limit:
         raise JudgeError(
-            f"judge.max_tokens is {spec.max_tokens}, {spec.path} reads at most {positions - offset} tokens; "
-            f"set judge.max_tokens: {positions - offset}"
+            f"judge.max_tokens is {spec.max_tokens}, {spec.path} reads at most {limit} tokens; leave it out or set {limit}"
         )
+    return spec.max_tokens
 
 
 def _positions_lost(module: torch.nn.Module) -> int:

@@ -46,8 +46,8 @@ class RewardModelJudge(JudgeBase):
     dtype: Literal["float32", "bfloat16"] = "float32"
     chat_template: str = "tokenizer"
     """As for the model: `tokenizer`, `plain`, or the path of a Jinja file."""
-    max_tokens: int = Field(2048, ge=8)
-    """Longer texts lose the beginning of the prompt."""
+    max_tokens: int | None = Field(None, ge=8)
+    """Longer texts lose the beginning of the prompt. Default: what the checkpoint can read, at most 2048."""
     missing_eos_penalty: NonNegativeFloat = 0.0
     """Subtracted from the score of a response that did not end."""
     batch_tokens: int = operational(8192, ge=1)
