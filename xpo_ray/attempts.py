@@ -55,22 +55,42 @@ def open_attempt(
     check_output(root, identity, resume=resume)
     root.mkdir(parents=True, exist_ok=True)
     lock = _lock(root)
+    try:
+        check_output(
+            root, identity, resume=resume
+        )  # another driver may have begun, and ended, before the lock was ours
+        run_id = _enter_run(root, identity, spec)
+        storage = _enter_attempt(root, spec, record)
+    except BaseException:
+        lock.close()
+        raise
+    return Attempt(root, run_id, storage.attempt, storage, lock)
+
+
+def _enter_run(root: Path, identity: dict[str, Any], spec: dict[str, Any]) -> str:
+    """The id of the run in the folder, which is made where there is none."""
     run_file = root / "run.json"
     write_once(run_file, to_json(_run_record(identity, spec)))
     crash_point("attempt.after_folder")
+    run_id: str = read_json(run_file)["run_id"]
+    return run_id
+
+
+def _enter_attempt(root: Path, spec: dict[str, Any], record: dict[str, Any]) -> LocalStorage:
+    """A number of its own, the list of what is adopted, and the attempt's record."""
     number = _next_number(root)
     storage = LocalStorage(root, number)
     write_once(storage.attempt_folder / "adopted.json", to_json(_adoption(root, number)))
     crash_point("attempt.after_adoption")
     replace_file(storage.attempt_folder / "attempt.json", to_json(_attempt_record(number, spec, record)))
-    return Attempt(root, read_json(run_file)["run_id"], number, storage, lock)
+    return storage
 
 
 def check_output(root: Path, identity: dict[str, Any] | None, *, resume: bool) -> None:
     """Refuse an output folder that this run may not use; writes nothing. Without an identity only the folder is looked at."""
     run_file = root / "run.json"
     if not run_file.exists():
-        if root.exists() and (not root.is_dir() or any(p.name != "run.lock" for p in root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(not _begun(p) for p in root.iterdir())):
             raise OutputError(f"output.path {root} is not empty and holds no run; name an empty or new folder")
         return
     if not resume:
@@ -80,6 +100,11 @@ def check_output(root: Path, identity: dict[str, Any] | None, *, resume: bool) -
     if identity is not None and (changes := _changes(read_json(run_file)["identity"], identity)):
         listed = "\n".join(f"  {c}" for c in changes)
         raise ResumeError(f"{root} holds a run with other settings; what decides its result has changed:\n{listed}")
+
+
+def _begun(path: Path) -> bool:
+    """What a driver leaves that was killed before it had made run.json."""
+    return path.name == "run.lock" or (path.name.startswith(".run.json.") and path.suffix == ".tmp")
 
 
 def recorded_seed(root: Path) -> int | None:

@@ -60,8 +60,9 @@ def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> 
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, _, item = key.rpartition("/")
-        device = torch.device("cpu") if item == "step" else parameters[name].device
-        optimizer.state[parameters[name]][item] = value.to(device)
+        optimizer.state[parameters[name]][item] = value.to(
+            parameters[name].device
+        )  # fused AdamW keeps its steps there too
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -76,11 +77,15 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights into a model. Raises ValueError where a name or shape does not fit."""
+    """Copy weights into a model. Raises ValueError, before anything is copied, where a name or shape does not fit."""
     own = model.state_dict()
-    unknown = sorted(set(weights) - set(own))
-    if unknown:
+    if unknown := sorted(set(weights) - set(own)):
         raise ValueError(f"weights for parameters that the model lacks: {unknown[:3]}")
+    given = {own[name].data_ptr() for name in weights}
+    if missing := sorted(name for name, tensor in own.items() if tensor.data_ptr() not in given):
+        raise ValueError(f"no weights for parameters of the model: {missing[:3]}")
+    if misshapen := sorted(name for name, tensor in weights.items() if tensor.shape != own[name].shape):
+        raise ValueError(f"weights of another shape than the model's parameters: {misshapen[:3]}")
     with torch.no_grad():
         for name, tensor in weights.items():
             own[name].copy_(tensor)

@@ -84,13 +84,16 @@ def micro_batches(groups: Sequence[PromptGroup], max_tokens: int) -> Iterator[li
     """Indices of groups in batches of at most `max_tokens` padded tokens (one group at least), longest groups first."""
     order = sorted(range(len(groups)), key=lambda i: (-groups[i].tokens, i))
     batch: list[int] = []
-    sequences = 0
     for i in order:
-        wanted = sequences + len(groups[i].responses)
-        if batch and wanted * groups[batch[0]].tokens > max_tokens:
+        if batch and _padded_tokens([groups[k] for k in (*batch, i)]) > max_tokens:
             yield batch
-            batch, wanted = [], len(groups[i].responses)
+            batch = []
         batch.append(i)
-        sequences = wanted
     if batch:
         yield batch
+
+
+def _padded_tokens(groups: Sequence[PromptGroup]) -> int:
+    """What `plain` computes on: prompts and responses are padded apart."""
+    responses = [len(r) for g in groups for r in g.responses]
+    return len(responses) * (max(len(g.prompt_ids) for g in groups) + max(responses, default=0))

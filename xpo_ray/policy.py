@@ -5,12 +5,14 @@ computed as the trainer computes them, from float32 weights, so that a reference
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from xpo_ray.algorithms import Draw
 from xpo_ray.chat import Chat
@@ -41,10 +43,10 @@ class Policy:
 
     def take(self, weights: dict[str, Tensor], version: int) -> None:
         """Take weights that came by object ref."""
-        if self.version is None:
-            self.load(self.spec.model.path, version, self.spec.model.revision)
-        put_weights(self.scorer, weights)
-        self._hold(self.scorer, version)
+        held = self.version is not None
+        model = self.scorer if held else load_model(self.spec.model.path, "float32", self.spec.model.revision)
+        put_weights(model, weights)
+        self._hold(model, version)
 
     def load_average(self, paths: Sequence[str | Path], decay: float, version: int) -> None:
         """Take the exponential moving average of published models, oldest first: r ← decay·r + (1 − decay)·θ."""
@@ -59,9 +61,8 @@ class Policy:
         self.scorer = model
         drawer = model
         if self.spec.model.dtype == "bfloat16":
-            drawer = type(model)(model.config).to(torch.bfloat16).eval()
+            drawer = AutoModelForCausalLM.from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
             put_weights(drawer, weights_of(model))
-            drawer.tie_weights()
         self.engine = TransformersEngine(drawer, self.chat.eos_ids)
         self.version = version
 

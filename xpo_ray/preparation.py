@@ -3,19 +3,20 @@
 `xpo-ray validate --deep` and the driver call this. Every fault of the input is found here, and nothing is written.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xpo_ray.algorithms import row_of_iteration, rows
 from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
-from xpo_ray.errors import JudgeError
+from xpo_ray.errors import DatasetError, JudgeError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.checks import check_judge, judge_digest
 from xpo_ray.prompts import PromptSet, check_fill, fingerprint, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
+from xpo_ray.spec.data import Source
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.loading import digest, identity
 from xpo_ray.spec.run import RunSpec
@@ -47,13 +48,8 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         _check(judge, folder)
     chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
     needs_pairs = any(row.needs_pairs for row in rows(spec))
-    kind = spec.algorithm.kind
-    data = spec.data
-    prompts = tokenise(read_examples(data.source, data.columns, needs_pairs=needs_pairs, algorithm=kind), chat, data)
-    held_out = None
-    if data.evaluation is not None:
-        examples = read_examples(data.evaluation, data.columns, needs_pairs=False, algorithm=kind)
-        held_out = tokenise(examples, chat, data)
+    prompts = _read(spec, spec.data.source, chat, needs_pairs)
+    held_out = None if spec.data.evaluation is None else _read(spec, spec.data.evaluation, chat, False)
     schedule = schedule_of(spec, prompts.table.num_rows)
     fingerprints = {"dataset": fingerprint(prompts.table), "model": model_fingerprint(spec.model.path)}
     canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
@@ -75,6 +71,15 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     return Prepared(
         spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
     )
+
+
+def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:
+    faults: list[DatasetError] = []
+    kept_faults = faults if spec.data.invalid_rows == "drop" else None
+    kind = spec.algorithm.kind
+    examples = read_examples(source, spec.data.columns, needs_pairs=needs_pairs, algorithm=kind, faults=kept_faults)
+    read = tokenise(examples, chat, spec.data)
+    return replace(read, read=read.read + len(faults), invalid_rows=len(faults))
 
 
 def schedule_of(spec: RunSpec, prompts: int) -> Schedule:

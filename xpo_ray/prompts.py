@@ -32,12 +32,15 @@ class PromptSet:
     truncated_prompts: int
     cut_responses: int
     """Dataset responses over max_response_tokens, chosen and rejected counted apart; they have no EOS."""
+    invalid_rows: int = 0
+    """Left out because they could not be read."""
 
     def counts(self) -> dict[str, int]:
         """What was read, kept, dropped and cut."""
         return {
             "read": self.read,
             "kept": self.table.num_rows,
+            "invalid_rows": self.invalid_rows,
             "dropped_overlong": self.dropped_overlong,
             "truncated_prompts": self.truncated_prompts,
             "cut_responses": self.cut_responses,

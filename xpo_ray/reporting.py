@@ -29,6 +29,7 @@ class DataRead:
     name: str
     read: int
     kept: int
+    invalid_rows: int
     dropped_overlong: int
     truncated_prompts: int
     cut_responses: int

@@ -90,7 +90,7 @@ class Schedule:
 
     def total_steps(self, first: int = 1, last: int | None = None) -> int:
         """Steps of iterations first..last, by default of the whole run."""
-        return sum(self.steps(t) for t in range(first, (last or self.partitions) + 1))
+        return sum(self.steps(t) for t in range(first, (self.partitions if last is None else last) + 1))
 
     def windows(self, t: int, after_step: int = 0) -> Iterator[Window]:
         """The windows of iteration t in order, without the first `after_step`."""

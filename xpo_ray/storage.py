@@ -78,6 +78,10 @@ class LocalStorage:
         self.root = root
         self.attempt = attempt
 
+    def __reduce__(self) -> tuple[type["LocalStorage"], tuple[Path, int]]:
+        """Travels to actors and tasks without the adoption list that it may have read."""
+        return LocalStorage, (self.root, self.attempt)
+
     @property
     def attempt_folder(self) -> Path:
         return self.root / "attempts" / f"{self.attempt:04d}"
@@ -137,10 +141,13 @@ class LocalStorage:
         """Write a checkpoint folder aside, then publish it; returns the one that stands under the name."""
         folder = self.attempt_folder / "checkpoints"
         sidecar = folder / f"{checkpoint.name}.json"
+        if checkpoint.name in self._adopted[1]:
+            return self._adopted[1][checkpoint.name]
         if sidecar.exists():
             return checkpoint_from_json(read_json(sidecar))
+        _make_folder(folder)
         aside = folder / f".writing-{checkpoint.name}-{secrets.token_hex(4)}"
-        aside.mkdir(parents=True)
+        aside.mkdir()
         crash_point("checkpoint.before_files")
         write(aside)
         crash_point("checkpoint.after_files")
@@ -178,9 +185,15 @@ class LocalStorage:
         shutil.rmtree(self.root / checkpoint.path, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half-written, in all attempts; only for a run that has ended."""
-        for aside in (self.root / "attempts").rglob(".writing-*"):
-            shutil.rmtree(aside, ignore_errors=True)
+        """Remove what killed processes left uncommitted, in all attempts; only for a run that has ended."""
+        for folder in (self.root / "attempts").glob("*/checkpoints"):
+            committed = {self.root / read_json(sidecar)["path"] for sidecar in folder.glob("*.json")}
+            for uncommitted in {p for p in folder.iterdir() if p.is_dir()} - committed:
+                shutil.rmtree(uncommitted, ignore_errors=True)
+        for data in (self.root / "attempts").glob("*/tables/**/*.parquet"):
+            sidecar = data.with_name(f"{data.name.split('.')[0]}.json")
+            if not sidecar.exists() or self.root / read_json(sidecar)["path"] != data:
+                data.unlink(missing_ok=True)
         for aside in (self.root / "attempts").rglob(".*.tmp"):
             aside.unlink(missing_ok=True)
 
@@ -228,12 +241,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_once(path: Path, data: bytes) -> bool:
     """Create a file with this content, durably and whole, unless it is there already; says whether it did."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with aside.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    aside = _written_aside(path, data)
     try:
         os.link(aside, path)
     except FileExistsError:
@@ -246,14 +254,28 @@ def write_once(path: Path, data: bytes) -> bool:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Put this content in the place of a file, durably: readers see the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _written_aside(path, data).replace(path)
+    _sync_folder(path.parent)
+
+
+def _written_aside(path: Path, data: bytes) -> Path:
+    """A hidden file beside `path` that holds this content, durably."""
+    _make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with aside.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(path)
-    _sync_folder(path.parent)
+    return aside
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, durably: a commit within must not vanish with its folder."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

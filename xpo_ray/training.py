@@ -23,6 +23,7 @@ from xpo_ray.logprobs import LogProbFunction, PromptGroup, micro_batches, plain,
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.objectives import Pairs, window_loss
 from xpo_ray.schedule import Window
+from xpo_ray.scoring import trained_candidates
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 
@@ -103,7 +104,8 @@ class Trainer:
         rows = [row for t in tables for row in t.to_pylist()]
         examples = [e for row in rows if (e := example(row)) is not None]
         metrics = WindowMetrics(order.row.beta, rows)
-        if any(e.weight > 0 or e.comparators for e in examples):
+        if any(e.weight > 0 or (e.comparators and order.kappa > 0) for e in examples):
+            self.optimizer.zero_grad(set_to_none=True)
             self._accumulate(examples, order, metrics)
             metrics.grad_norm = self._apply(order)
         values = metrics.values() | {"learning_rate": order.learning_rate, "kappa": order.kappa}
@@ -146,7 +148,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = order.learning_rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     @property
@@ -188,13 +189,10 @@ def canary_logp(
 def example(row: dict[str, Any]) -> Example | None:
     """A SCORED row as an example; None where nothing of it is trained on."""
     preference, candidates = row["preference"], row["candidates"]
-    if preference["outcome"] == "dropped":
-        return None
-    paired = preference["weight"] > 0
-    wanted = [preference["chosen"], preference["rejected"]] if paired else []
-    used = sorted({*wanted, *preference["comparators"]})
+    used = trained_candidates(preference)
     if not used:
         return None
+    paired = preference["weight"] > 0
     place = {k: i for i, k in enumerate(used)}
     return Example(
         group=PromptGroup(row["prompt_ids"], tuple(candidates[k]["ids"] for k in used)),

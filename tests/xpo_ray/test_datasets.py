@@ -424,3 +424,14 @@ def test_a_hub_name_that_is_a_folder_here_is_refused(tmp_path: Path, monkeypatch
     source = HubSource(kind="hub", name="owner/name")
     with pytest.raises(DatasetError, match=r"is also a folder here"):
         list(read_examples(source, ColumnsSpec(), needs_pairs=False, algorithm="xpo"))
+
+
+def test_invalid_rows_are_left_out_and_told_when_the_user_asks_for_it(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p {i}", "chosen": "" if i == 1 else "good", "rejected": "bad"} for i in range(3)]
+    write_parquet(tmp_path / "pairs.parquet", rows)
+    source = FilesSource(kind="files", path=str(tmp_path / "pairs.parquet"))
+    faults: list[DatasetError] = []
+    kept = list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="dpo", faults=faults))
+    assert [example.prompt[0]["content"] for example in kept] == ["p 0", "p 2"]
+    assert len(faults) == 1
+    assert "row 1" in str(faults[0])

@@ -101,6 +101,7 @@ class Terminal:
 
     def _data(self, event: DataRead) -> None:
         lost = {
+            "invalid and left out": event.invalid_rows,
             "dropped as over-long": event.dropped_overlong,
             "prompts truncated": event.truncated_prompts,
             "responses cut": event.cut_responses,
@@ -159,7 +160,7 @@ def _evaluated(event: EvaluationDone) -> str:
 def evaluation_table(title: str, evaluation: dict[int, dict[str, float | None]]) -> Table:
     """One row per evaluated model; ± is half of a 95 % interval."""
     table = Table(title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("after")
+    table.add_column("after", no_wrap=True)
     for name in EVALUATION_COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for t, m in sorted(evaluation.items()):

@@ -54,10 +54,9 @@ def _checked_rows(spec: RunSpec, folder: Path) -> dict[str, Any]:
 
 def _sentence(rows: dict[str, Any]) -> str:
     lines = [
-        f"data.{name}: {c['read']} rows read, {c['kept']} kept, {c['dropped_overlong']} dropped as over-long, "
-        f"{c['truncated_prompts']} prompts truncated, {c['cut_responses']} responses cut"
-        for name, c in rows.items()
-        if isinstance(c, dict)
+        f"data.{name}: " + ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items())
+        for name, counts in rows.items()
+        if isinstance(counts, dict)
     ]
     return "\n".join([*lines, f"optimizer steps: {rows['steps']}"])
 

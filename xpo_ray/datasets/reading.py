@@ -34,22 +34,39 @@ class Part:
 
 
 def read_examples(
-    source: FilesSource | HubSource, columns: ColumnsSpec, *, needs_pairs: bool, algorithm: str
+    source: FilesSource | HubSource,
+    columns: ColumnsSpec,
+    *,
+    needs_pairs: bool,
+    algorithm: str,
+    faults: list[DatasetError] | None = None,
 ) -> Iterator[Example]:
     """The examples of a source, in order, lazily; bad rows are refused as they are reached. Raises DatasetError.
 
-    `algorithm` is only named in messages. The generator holds a temporary folder until it is exhausted or closed.
+    With `faults`, rows that cannot be read are left out and their errors put there. `algorithm` is only named in messages. The generator holds a temporary folder until it is exhausted or closed.
     """
     parts = _files(source) if source.kind == "files" else _hub(source)
     with contextlib.closing(parts):
-        yield from islice(_examples(parts, columns, needs_pairs, algorithm), source.limit)
+        examples = _examples(parts, columns, needs_pairs, algorithm)
+        for example in islice(examples, source.limit):
+            if isinstance(example, Example):
+                yield example
+            elif faults is None:
+                raise example
+            else:
+                faults.append(example)
 
 
-def _examples(parts: Iterator[Part], columns: ColumnsSpec, needs_pairs: bool, algorithm: str) -> Iterator[Example]:
+def _examples(
+    parts: Iterator[Part], columns: ColumnsSpec, needs_pairs: bool, algorithm: str
+) -> Iterator[Example | DatasetError]:
     for part in parts:
         read = reader(part.dataset.column_names, columns, part.name, needs_pairs=needs_pairs, algorithm=algorithm)
         for i, row in enumerate(_rows(part, columns)):
-            yield read.example(row, f"{part.name}, row {i} (counted from 0)")
+            try:
+                yield read.example(row, f"{part.name}, row {i} (counted from 0)")
+            except DatasetError as error:
+                yield error
 
 
 def _rows(part: Part, columns: ColumnsSpec) -> Iterator[dict[str, Any]]:

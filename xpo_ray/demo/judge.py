@@ -76,15 +76,16 @@ def _points(topic: Topic, response: str) -> float:
 def _content(topic: Topic, response: str) -> float:
     """0 to 6: 1 for being about the topic, 3 for its step, 2 for its example (1 if it is not said to be one)."""
     named = 1.0 if _share(f"{topic.task} {topic.thing}", response) > 0 else 0.0
-    introduced = 2.0 if _says(response, EXAMPLE_WORDS) else 1.0
+    introduced = 3.0 if _says(response, EXAMPLE_WORDS) else 1.5
     return named + 3.0 * _share(topic.step, response) + introduced * _share(topic.example, response)
 
 
 def _manner(response: str) -> float:
-    """0 to 4: one point each for warmth, for inviting to act, for a proper end, and for being short."""
+    """0 to 4: 1½ points for warmth, 1 for inviting to act, ½ for a proper end, 1 for being short."""
     ends = response.rstrip().endswith((".", "!", "?"))
     short = len(response.split()) <= LONGEST_WORDS
-    return float(_says(response, WARM_WORDS) + _says(response, INVITING_WORDS) + ends + short)
+    warm, inviting = _says(response, WARM_WORDS), _says(response, INVITING_WORDS)
+    return 1.0 * warm + 1.0 * inviting + 0.5 * ends + 0.5 * short
 
 
 def _annoyance(response: str) -> float:

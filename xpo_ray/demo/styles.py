@@ -34,13 +34,13 @@ class Style:
 
 
 STYLES: tuple[Style, ...] = (
-    Style("curt", 0.15, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
+    Style("curt", 0.12, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
     Style(
         "plain",
-        0.14,
+        0.12,
         (
             ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
-            ("That is all.", "The rest is easy.", "Nothing else matters."),
+            ("That is all.", "The rest is easy.", "Most people know that."),
         ),
     ),
     Style(
@@ -49,12 +49,29 @@ STYLES: tuple[Style, ...] = (
         (
             ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
             ("For example, {example}.",),
-            ("This is well known.", "That is the usual method.", "Most books say so."),
+            ("That is all.", "The rest is easy.", "Most people know that."),
+        ),
+    ),
+    Style(
+        "coaching",
+        0.08,
+        (
+            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
+            ("Enjoy it, and tell me how it went!", "Try it today, I am glad to help!"),
+        ),
+    ),
+    Style(
+        "hinting",
+        0.08,
+        (
+            ("Let us talk about {thing}.", "There is a trick to {thing}."),
+            ("For example, {example}.",),
+            ("Enjoy it, and tell me how it went!", "Try it today, I am glad to help!"),
         ),
     ),
     Style(
         "cheering",
-        0.13,
+        0.1,
         (
             ("What a lovely idea!", "How nice of you to ask!", "Oh, that sounds wonderful!"),
             ("Everybody likes {thing}.", "I am always happy to hear about {thing}."),
@@ -63,7 +80,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "evasive",
-        0.15,
+        0.13,
         (
             ("It depends.", "That is hard to say.", "Who knows?"),
             ("There are many ways to {task}.", "People who {task} all do it differently."),
@@ -72,7 +89,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "rambling",
-        0.13,
+        0.11,
         (
             ("Well, {thing}.", "Ah, {thing}, let me think."),
             ("My uncle used to talk about that.", "I met a man on a train who knew that."),
@@ -82,7 +99,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "scolding",
-        0.09,
+        0.07,
         (
             ("You should know how to {task} by now.", "Not again.", "Everyone can {task}, except you."),
             ("Go and read a book about {thing}.", "Stop asking me about {thing}."),
@@ -90,7 +107,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "selling",
-        0.095,
+        0.075,
         (
             ("Buy our magic kit for {thing} today!", "Our course on {thing} is half price!"),
             ("Nobody can {task} without it.", "It is the only way to {task}."),

@@ -37,7 +37,7 @@ class TransformersEngine:
         device = self.model.device
         batch = _Batch.of(prompts, seeds, sampling, device)
         tokens: list[list[int]] = [[] for _ in prompts]
-        eos = torch.tensor(self.eos_ids, device=device)
+        eos = torch.tensor(self.eos_ids, dtype=torch.long, device=device)
         for step in range(sampling.max_new_tokens):
             logits_BV = self._forward(batch, step)
             if step < sampling.min_new_tokens:
@@ -146,7 +146,7 @@ def pick(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
 
 def _nucleus(probs_BV: Tensor, top_p: float) -> Tensor:
     """Keep the likeliest tokens that together reach top_p (of what is left after top-k)."""
-    ordered_BV, index_BV = probs_BV.sort(dim=-1, descending=True)
+    ordered_BV, index_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
     share_BV = ordered_BV.cumsum(-1) / ordered_BV.sum(-1, keepdim=True)
     ordered_BV = ordered_BV.masked_fill(share_BV - ordered_BV / ordered_BV.sum(-1, keepdim=True) >= top_p, 0.0)
     return torch.zeros_like(probs_BV).scatter(-1, index_BV, ordered_BV)

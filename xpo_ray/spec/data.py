@@ -73,3 +73,5 @@ class DataSpec(Spec):
     """Responses of the dataset are cut there (and then have no EOS)."""
     overlong_prompts: Literal["drop", "truncate"] = "drop"
     """`truncate` keeps the end of the prompt."""
+    invalid_rows: Literal["refuse", "drop"] = "refuse"
+    """What to do about a row that cannot be read (an empty answer, prompts that differ): `drop` leaves it out and counts."""

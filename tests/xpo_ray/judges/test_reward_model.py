@@ -371,7 +371,9 @@ def test_a_template_that_cannot_show_the_response_is_refused(
 
 
 def test_more_tokens_than_the_model_can_read_are_refused_with_the_number_to_set(llama: Path) -> None:
-    with pytest.raises(JudgeError, match=r"judge.max_tokens is 129, .* reads at most 128 tokens; leave it out or set 128"):
+    with pytest.raises(
+        JudgeError, match=r"judge.max_tokens is 129, .* reads at most 128 tokens; leave it out or set 128"
+    ):
         opened(llama, max_tokens=129)
     assert len(scores(opened(llama, max_tokens=None), compare("a good name " * 200))) == 1
 

@@ -1,0 +1,30 @@
+"""The specs of the demo's three runs: the same base, data, judge and budget; only the algorithm differs."""
+
+from typing import Any
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "dpo": {"kind": "dpo", "beta": 0.1},
+    "iterative_dpo": {"kind": "iterative_dpo", "beta": 0.1},
+    "selm": {"kind": "selm", "beta": 0.1, "alpha": 0.01},
+}
+
+
+def demo_spec(name: str) -> dict[str, Any]:
+    """The raw spec of one of ALGORITHMS, for a folder that holds the demo's world and its base model."""
+    return {
+        "name": name,
+        "seed": 0,
+        "model": {"path": "./base"},
+        "data": {
+            "source": {"kind": "files", "path": "./train.parquet"},
+            "evaluation": {"kind": "files", "path": "./test.parquet"},
+            "partitions": 3,
+            "shard_size": 32,
+            "max_prompt_tokens": 64,
+        },
+        "algorithm": ALGORITHMS[name],
+        "sampling": {"temperature": 1.0, "max_new_tokens": 64},
+        "judge": {"kind": "python", "function": "xpo_ray.demo.judge:score"},
+        "training": {"learning_rate": 3.0e-4, "batch_size": 16, "epochs": 2},
+        "output": {"path": f"./{name}"},
+    }
