@@ -57,8 +57,8 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         canary = [chat.eos_id, *canary]
     held_out_id = ""
     if held_out is not None:
-        judge = spec.evaluation.judge or spec.judge
-        judged = None if judge is None else decisive(judge)
+        scorer = spec.evaluation.judge or spec.judge
+        judged = None if scorer is None else decisive(scorer)
         drawn = [spec.evaluation.decoding, spec.evaluation.max_new_tokens or spec.sampling.max_new_tokens]
         held_out_id = digest([fingerprint(held_out.table), judged, drawn])[:8]
     judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}

@@ -191,7 +191,7 @@ class LocalStorage:
             for uncommitted in {p for p in folder.iterdir() if p.is_dir()} - committed:
                 shutil.rmtree(uncommitted, ignore_errors=True)
         for data in (self.root / "attempts").glob("*/tables/**/*.parquet"):
-            sidecar = data.with_name(f"{data.name.split('.')[0]}.json")
+            sidecar = data.with_name(f"{data.name.rsplit('.', 2)[0]}.json")
             if not sidecar.exists() or self.root / read_json(sidecar)["path"] != data:
                 data.unlink(missing_ok=True)
         for aside in (self.root / "attempts").rglob(".*.tmp"):

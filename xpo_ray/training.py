@@ -105,9 +105,11 @@ class Trainer:
         examples = [e for row in rows if (e := example(row)) is not None]
         metrics = WindowMetrics(order.row.beta, rows)
         if any(e.weight > 0 or (e.comparators and order.kappa > 0) for e in examples):
-            self.optimizer.zero_grad(set_to_none=True)
-            self._accumulate(examples, order, metrics)
-            metrics.grad_norm = self._apply(order)
+            try:
+                self._accumulate(examples, order, metrics)
+                metrics.grad_norm = self._apply(order)
+            finally:
+                self.optimizer.zero_grad(set_to_none=True)
         values = metrics.values() | {"learning_rate": order.learning_rate, "kappa": order.kappa}
         return StepResult(pairs_hash(tables), values, time.monotonic() - started)
 

@@ -43,7 +43,8 @@ def read_examples(
 ) -> Iterator[Example]:
     """The examples of a source, in order, lazily; bad rows are refused as they are reached. Raises DatasetError.
 
-    With `faults`, rows that cannot be read are left out and their errors put there. `algorithm` is only named in messages. The generator holds a temporary folder until it is exhausted or closed.
+    With `faults`, rows that cannot be read are left out and their errors put there. `algorithm` is only named in messages.
+    The generator holds a temporary folder until it is exhausted or closed.
     """
     parts = _files(source) if source.kind == "files" else _hub(source)
     with contextlib.closing(parts):
