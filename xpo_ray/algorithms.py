@@ -170,7 +170,7 @@ def misfits(row: Row) -> str | None:
         return f"{candidates} candidate for each prompt, a pair needs two; add draws or set dataset_candidates: true"
     if lacking := wanted.get(row.comparator, set()) - sources:
         return f"comparator {row.comparator} needs a draw of the {' and the '.join(sorted(lacking))}; add it to draws"
-    if row.comparator == "none" and row.kappa not in (0.0, (0.0,)):
+    if row.comparator == "none" and any(row.kappa if isinstance(row.kappa, tuple) else (row.kappa,)):
         return "kappa is set but comparator is none; name the draws that carry the bonus"
     if row.data == "accumulate" and row.reference != "fixed":
         return f"data: accumulate needs reference: fixed, got {row.reference}; old pairs keep their reference log-probs"

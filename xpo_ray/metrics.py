@@ -3,7 +3,8 @@
 All are means over what they are named after: pairs for rewards/ and logps/chosen|rejected, responses for entropy, all draws of
 the window's prompts for draws/. KL is estimated only on responses whose sampler is known, as k1 in nats per sequence:
 kl/reference_policy is KL(π_ref‖π_θ), the mean of log π_ref − log π_θ over the reference's draws; kl/policy_reference is
-KL(π_θ‖π_ref) on the policy's draws, exact while π_θ is still the policy that drew them.
+KL(π_θ‖π_ref) on the policy's draws, exact while π_θ is still the policy that drew them. Only draws that are trained on have
+log-probs: all where they carry the bonus, else the judge's choice among them, and then the mean leans towards that choice.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class StepOrder:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gave; an empty window changes no weight and has no loss."""
+    """What a step gave; an empty window changes no weight, and its loss is 0."""
 
     pairs: str
     metrics: dict[str, float]
