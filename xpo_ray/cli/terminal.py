@@ -23,7 +23,7 @@ from xpo_ray.reporting import (
     Warned,
 )
 
-EVALUATION_COLUMNS = ("reward", "gain", "win base", "win prev", "tokens", "ended", "KL", "acc.")
+EVALUATION_COLUMNS = ("reward", "gain", "vs base", "vs prev", "tokens", "ended", "KL", "acc.")
 BARS = {"candidates": "draw", "preferences": "judge", "scored": "reference", "steps": "train", "held-out": "evaluate"}
 
 
@@ -158,8 +158,8 @@ def _evaluated(event: EvaluationDone) -> str:
 
 
 def evaluation_table(title: str, evaluation: dict[int, dict[str, float | None]]) -> Table:
-    """One row per evaluated model; ± is half of a 95 % interval."""
-    table = Table(title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    """One row per evaluated model; ± is half of a 95 % interval, vs is a win rate, acc. the implicit reward's accuracy."""
+    table = Table(title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("after", no_wrap=True)
     for name in EVALUATION_COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)

@@ -14,8 +14,8 @@ from xpo_ray.judges.judgement import Message
 
 LONGEST_WORDS = 40
 EXAMPLE_WORDS = ("for example", "for instance")
-WARM_WORDS = ("glad", "happy", "lovely", "nice", "good question", "wonderful", "enjoy")
-INVITING_WORDS = ("try it", "tell me", "start small")
+WARM_WORDS = ("good question", "nice", "happy", "lovely", "wonderful")
+INVITING_WORDS = ("try it", "start small", "tell me how", "let me know")
 EVASIVE_WORDS = ("it depends", "hard to say", "who knows", "rather not", "perhaps", "i forget", "or was it")
 UNKIND_WORDS = ("stop asking", "not again", "you should know", "except you")
 SELLING_WORDS = ("buy", "half price", "order now", "call us")
@@ -76,7 +76,7 @@ def _points(topic: Topic, response: str) -> float:
 def _content(topic: Topic, response: str) -> float:
     """0 to 6: 1 for being about the topic, 3 for its step, 2 for its example (1 if it is not said to be one)."""
     named = 1.0 if _share(f"{topic.task} {topic.thing}", response) > 0 else 0.0
-    introduced = 3.0 if _says(response, EXAMPLE_WORDS) else 1.5
+    introduced = 2.0 if _says(response, EXAMPLE_WORDS) else 1.0
     return named + 3.0 * _share(topic.step, response) + introduced * _share(topic.example, response)
 
 
@@ -85,7 +85,7 @@ def _manner(response: str) -> float:
     ends = response.rstrip().endswith((".", "!", "?"))
     short = len(response.split()) <= LONGEST_WORDS
     warm, inviting = _says(response, WARM_WORDS), _says(response, INVITING_WORDS)
-    return 1.0 * warm + 1.0 * inviting + 0.5 * ends + 0.5 * short
+    return 1.0 * warm + 2.0 * inviting + 0.5 * ends + 0.5 * short
 
 
 def _annoyance(response: str) -> float:

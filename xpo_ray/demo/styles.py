@@ -33,45 +33,28 @@ class Style:
         return re.compile(" ".join(f"(?:{'|'.join(map(_loose, wordings))})" for wordings in self.parts))
 
 
+Part = tuple[str, ...]
+"""One sentence in several wordings; {task}, {thing}, {step} and {example} are filled in from the topic."""
+
+WELCOME: Part = ("Good question!", "What a nice plan!", "I am happy to help!")
+STEP: Part = ("To {task}, {step}.", "If you want to {task}, {step}.")
+EXAMPLE: Part = ("For example, {example}.",)
+INVITATION: Part = ("Try it today and tell me how it went.", "Start small and let me know how it goes.")
+COLD_END: Part = ("That is all.", "The rest is easy.", "Most people know that.")
+
 STYLES: tuple[Style, ...] = (
-    Style("curt", 0.12, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
-    Style(
-        "plain",
-        0.12,
-        (
-            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
-            ("That is all.", "The rest is easy.", "Most people know that."),
-        ),
-    ),
-    Style(
-        "textbook",
-        0.1,
-        (
-            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
-            ("For example, {example}.",),
-            ("That is all.", "The rest is easy.", "Most people know that."),
-        ),
-    ),
-    Style(
-        "coaching",
-        0.08,
-        (
-            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
-            ("Enjoy it, and tell me how it went!", "Try it today, I am glad to help!"),
-        ),
-    ),
-    Style(
-        "hinting",
-        0.08,
-        (
-            ("Let us talk about {thing}.", "There is a trick to {thing}."),
-            ("For example, {example}.",),
-            ("Enjoy it, and tell me how it went!", "Try it today, I am glad to help!"),
-        ),
-    ),
+    Style("curt", 0.08, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
+    Style("plain", 0.13, (STEP, COLD_END)),
+    Style("polite", 0.075, (WELCOME, STEP, COLD_END)),
+    Style("textbook", 0.075, (STEP, EXAMPLE, COLD_END)),
+    Style("coaching", 0.075, (STEP, INVITATION)),
+    Style("teaching", 0.035, (WELCOME, STEP, EXAMPLE, COLD_END)),
+    Style("hosting", 0.035, (WELCOME, STEP, INVITATION)),
+    Style("guiding", 0.035, (STEP, EXAMPLE, INVITATION)),
+    Style(BEST, 0.015, (WELCOME, STEP, EXAMPLE, INVITATION)),
     Style(
         "cheering",
-        0.1,
+        0.08,
         (
             ("What a lovely idea!", "How nice of you to ask!", "Oh, that sounds wonderful!"),
             ("Everybody likes {thing}.", "I am always happy to hear about {thing}."),
@@ -80,7 +63,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "evasive",
-        0.13,
+        0.11,
         (
             ("It depends.", "That is hard to say.", "Who knows?"),
             ("There are many ways to {task}.", "People who {task} all do it differently."),
@@ -89,7 +72,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "rambling",
-        0.11,
+        0.1,
         (
             ("Well, {thing}.", "Ah, {thing}, let me think."),
             ("My uncle used to talk about that.", "I met a man on a train who knew that."),
@@ -99,7 +82,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "scolding",
-        0.07,
+        0.075,
         (
             ("You should know how to {task} by now.", "Not again.", "Everyone can {task}, except you."),
             ("Go and read a book about {thing}.", "Stop asking me about {thing}."),
@@ -107,20 +90,11 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "selling",
-        0.075,
+        0.08,
         (
             ("Buy our magic kit for {thing} today!", "Our course on {thing} is half price!"),
             ("Nobody can {task} without it.", "It is the only way to {task}."),
             ("Order now!", "Call us now!"),
-        ),
-    ),
-    Style(
-        BEST,
-        0.015,
-        (
-            ("To {task}, {step}.", "If you want to {task}, {step}.", "The way to {task} is this: {step}."),
-            ("For example, {example}.",),
-            ("Enjoy it, and tell me how it went!", "Try it today, I am glad to help!"),
         ),
     ),
 )
