@@ -8,47 +8,18 @@ moves object refs. Whatever must survive it is in storage.
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from xpo_ray.actors.evaluator import Evaluator
-from xpo_ray.actors.placement import Cluster, connect, shards_in_flight
-from xpo_ray.actors.policy import WeightSource
-from xpo_ray.actors.roles import Roles, Weights
-from xpo_ray.actors.scheduler import Scheduler
-from xpo_ray.actors.trainer_seat import TrainerDied, TrainerSeat
-from xpo_ray.algorithms import row_of_iteration
+from xpo_ray.actors.placement import Cluster, connect
+from xpo_ray.actors.run import Run
+from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
-from xpo_ray.crashpoints import crash_point
-from xpo_ray.decisions import checkpoint_due, evaluation_due, flat_loss
-from xpo_ray.evaluation.table import held_out_key
-from xpo_ray.ledger import Ledger
 from xpo_ray.preparation import Prepared
-from xpo_ray.rates import learning_rate
-from xpo_ray.reporting import (
-    DataRead,
-    IterationPublished,
-    IterationStarted,
-    Journal,
-    Reporter,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-    StepDone,
-    Tee,
-    Warned,
-)
+from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
 from xpo_ray.results import Result, finish_run, read_result
-from xpo_ray.schedule import Schedule, Window
-from xpo_ray.spec.run import at_iteration
-from xpo_ray.storage import Checkpoint
-from xpo_ray.training import StepOrder
-
-ONLINE_CHECKPOINT_STEPS = 50
 
 
-async def iterate(run: "Run") -> None:
+async def iterate(run: Run) -> None:
     """π_0 → π_1 → … → π_T: the main loop, from where the last checkpoint stands."""
     await run.restore()
     for t in range(run.iteration + 1, run.schedule.partitions + 1):
@@ -78,7 +49,8 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter) -> R
         finally:
             cluster.close()
     except BaseException as error:
-        reporters.emit(RunFinished("failed", time.monotonic() - started, 0, error=f"{type(error).__name__}: {error}"))
+        told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+        reporters.emit(RunFinished("failed", time.monotonic() - started, 0, error=told))
         raise
     finally:
         journal.close()
@@ -109,230 +81,3 @@ async def _attempt(
         return result
     finally:
         run.stop()
-
-
-@dataclass
-class Run:
-    """The state of an attempt: where it stands, and the actors that it drives."""
-
-    prepared: Prepared
-    attempt: Attempt
-    reporter: Reporter
-    roles: Roles
-    scheduler: Scheduler
-    trainer: TrainerSeat
-    ledger: Ledger
-    evaluator: Evaluator | None
-    iteration: int = 0
-    """Iterations completed."""
-    step: int = 0
-    """Steps done in the iteration under way."""
-    total_steps: int = 0
-    checkpoint: Checkpoint | None = None
-    weights: Weights | None = None
-    _losses: list[float] = field(default_factory=list)
-    _margins: list[float] = field(default_factory=list)
-    _last_evaluated: int = 0
-    _warned: bool = False
-
-    @classmethod
-    def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter) -> "Run":
-        """Start the actors; they come up side by side."""
-        spec, storage = prepared.spec, attempt.storage
-        prefix = f"{attempt.run_id}/{attempt.number}"
-        trainer = TrainerSeat(spec, storage, reporter, prefix)
-        trainer.launch(_latest(storage.checkpoints()))
-        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids)
-        scheduler = Scheduler(
-            spec, prepared.schedule, prepared.prompts.table, storage, reporter, shards_in_flight(spec.resources)
-        )
-        held_out = prepared.held_out
-        evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
-        ledger = Ledger.open(attempt.root, attempt.folder)
-        return cls(prepared, attempt, reporter, roles, scheduler, trainer, ledger, evaluator)
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.prepared.schedule
-
-    @property
-    def evaluator_metrics(self) -> dict[int, dict[str, float | None]]:
-        return self.evaluator.metrics if self.evaluator is not None else {}
-
-    async def restore(self) -> None:
-        """Take the position of the newest checkpoint, and bring the trainer there."""
-        checkpoint = _latest(self.attempt.storage.checkpoints())
-        await self.trainer.at(checkpoint)
-        self.checkpoint = checkpoint
-        self.iteration, self.step, self.total_steps = (
-            (checkpoint.iteration, checkpoint.step, checkpoint.total_steps) if checkpoint else (0, 0, 0)
-        )
-        self.ledger.since_checkpoint.clear()
-        evaluated = [t for t in range(1, self.iteration + 1) if self._was_evaluated(t)]
-        self._last_evaluated = self.schedule.total_steps(1, evaluated[-1]) if evaluated else 0
-        self.weights = await self._published_weights()
-        tables = len(self.attempt.storage.visible()["commits"])
-        if checkpoint is not None or tables:
-            self.reporter.emit(RunResumed(checkpoint.name if checkpoint else None, self.total_steps, tables))
-
-    async def _published_weights(self) -> Weights:
-        """The policy's weights as the iteration under way began."""
-        border = self._border(self.iteration)
-        if border is not None:
-            return Weights(self._source(self.iteration), canary=border.canary)
-        canary = await self.trainer.call("canary", self.prepared.canary_ids) if self.total_steps == 0 else None
-        return Weights(self._source(0), canary=canary)
-
-    def _border(self, iteration: int) -> Checkpoint | None:
-        found = [c for c in self.attempt.storage.checkpoints() if c.step == 0 and c.iteration == iteration]
-        return found[0] if found else None
-
-    def _source(self, version: int) -> WeightSource:
-        """Where a published version lies."""
-        if version == 0:
-            return WeightSource(0, (self.prepared.spec.model.path,))
-        border = self._border(version)
-        assert border is not None, f"version {version} has no checkpoint"
-        return WeightSource(version, (str(self.attempt.storage.folder(border) / "model"),))
-
-    async def begin(self, t: int) -> None:
-        """Give every role its weights, start the evaluation of the model as it is now, and start drawing."""
-        spec = self.prepared.spec
-        assert self.weights is not None
-        if self.evaluator is not None:
-            await self.evaluator.drawn()
-        roles = await self.roles.of_iteration(t, self.weights, self._source)
-        row = row_of_iteration(spec.algorithm, t)
-        if self.step == 0:
-            await self.trainer.call("begin", row.optimizer == "reset")
-        rate = learning_rate(spec, self.schedule, t, 1)
-        kappa = at_iteration(row.kappa, t)
-        self.reporter.emit(
-            IterationStarted(t, self.schedule.size(t), self.schedule.shards(t), self.schedule.steps(t), kappa, rate)
-        )
-        if self.evaluator is not None:
-            self.evaluator.resume(self.iteration)
-        if self._evaluation_due(last=False):
-            self._evaluate()
-        await self.scheduler.begin(roles)
-
-    async def train(self, window: Window, shards: list[Any]) -> None:
-        """One step, written into the ledger; a checkpoint where one is due."""
-        spec = self.prepared.spec
-        row = row_of_iteration(spec.algorithm, window.iteration)
-        rate = learning_rate(spec, self.schedule, window.iteration, window.step)
-        order = StepOrder(window, self.total_steps + 1, rate, at_iteration(row.kappa, window.iteration), row)
-        result = await self.trainer.call("step", order, *shards)
-        self.step, self.total_steps = window.step, self.total_steps + 1
-        parent = self.checkpoint.name if self.checkpoint else None
-        replayed = self.ledger.enter(window.iteration, window.step, result.pairs, parent)
-        crash_point("step.after_ledger")
-        self.reporter.emit(
-            StepDone(window.iteration, window.step, self.total_steps, result.metrics, result.seconds, replayed)
-        )
-        self._watch(result.metrics)
-        if window.step < self.schedule.steps(window.iteration) and self._checkpoint_due(border=False):
-            await self._save(window.iteration - 1, window.step, optimizer=True)
-
-    async def publish(self, t: int) -> None:
-        """The border of an iteration: a checkpoint, or in a fully online run mostly an object ref."""
-        self.iteration, self.step = t, 0
-        canary = await self.trainer.call("canary", self.prepared.canary_ids)
-        if self._checkpoint_due(border=True) or self._evaluation_is_of_checkpoint(t):
-            await self._save(t, 0, optimizer=self._carries_on(t), canary=canary)
-            self.weights = Weights(self._source(t), canary=canary)
-        else:
-            ref = await self.trainer.call_for_ref("weights")
-            self.weights = Weights(WeightSource(t), ref, canary)
-        path = self.weights.source.paths[0] if self.weights.source.paths else None
-        name = self.checkpoint.name if self.checkpoint and path else None
-        self.reporter.emit(IterationPublished(t, self.total_steps, name, path))
-        crash_point("iteration.after_publish")
-
-    async def finish(self) -> None:
-        """Evaluate the last model, and wait for all evaluations."""
-        if self.evaluator is None:
-            return
-        assert self.weights is not None
-        await self.evaluator.drawn()
-        self.evaluator.resume(self.iteration)
-        if self.roles.policy is not None:
-            await self.roles.hold(self.roles.policy, self.weights)
-        if self.roles.base is not None:
-            await self.roles.hold(self.roles.base, Weights(self._source(0)))
-        self._evaluate()
-        await self.evaluator.finish()
-
-    def stop(self) -> None:
-        """End all actors."""
-        self.scheduler.stop()
-        self.trainer.stop()
-        self.roles.stop()
-
-    def _was_evaluated(self, iteration: int) -> bool:
-        return self.attempt.storage.find(held_out_key(self.prepared.held_out_id, "drawn", iteration, 0)) is not None
-
-    def _evaluate(self) -> None:
-        if self.evaluator is not None:
-            self.evaluator.start(self.iteration)
-            self._last_evaluated = self.total_steps
-
-    def _evaluation_due(self, *, last: bool) -> bool:
-        spec = self.prepared.spec
-        return self.iteration == 0 or evaluation_due(
-            self.total_steps, self._last_evaluated, spec.evaluation.every_steps, online=spec.online, last=last
-        )
-
-    def _evaluation_is_of_checkpoint(self, t: int) -> bool:
-        """`select: best` needs the weights of every model that is evaluated."""
-        return self.evaluator is not None and self._evaluation_due(last=t == self.schedule.partitions)
-
-    def _checkpoint_due(self, *, border: bool) -> bool:
-        spec = self.prepared.spec
-        every = spec.training.checkpoint_every_steps or (ONLINE_CHECKPOINT_STEPS if spec.online else None)
-        since = self.total_steps - (self.checkpoint.total_steps if self.checkpoint else 0)
-        last = self.iteration == self.schedule.partitions
-        return checkpoint_due(since, every, border=border, online=spec.online, last=border and last)
-
-    def _carries_on(self, t: int) -> bool:
-        """Whether the next iteration goes on with this one's optimizer."""
-        following = t + 1
-        return following <= self.schedule.partitions and (
-            row_of_iteration(self.prepared.spec.algorithm, following).optimizer == "carry"
-        )
-
-    async def _save(self, iteration: int, step: int, *, optimizer: bool, canary: float | None = None) -> None:
-        if canary is None:
-            canary = await self.trainer.call("canary", self.prepared.canary_ids)
-        draft = Checkpoint(
-            name=f"iteration-{iteration:04d}-step-{step:06d}",
-            path="",
-            iteration=iteration,
-            step=step,
-            total_steps=self.total_steps,
-            parent=self.checkpoint.name if self.checkpoint else None,
-            canary=canary,
-            ledger=self.ledger.cut(),
-            files={},
-        )
-        before, self.checkpoint = self.checkpoint, await self.trainer.call("publish", draft, optimizer)
-        if before is not None and before.step != 0:
-            await asyncio.to_thread(self.attempt.storage.drop, before)
-
-    def _watch(self, metrics: dict[str, float]) -> None:
-        if "rewards/margins" in metrics:
-            self._losses.append(metrics["loss/preference"])
-            self._margins.append(metrics["rewards/margins"])
-        if not self._warned and flat_loss(self._losses, self._margins):
-            self._warned = True
-            self.reporter.emit(
-                Warned(
-                    "flat_loss",
-                    "the preference loss has stayed at log 2 for 20 steps: nothing is being learned. Look at the learning "
-                    "rate, at tie_rate, and whether the judge tells the candidates apart",
-                )
-            )
-
-
-def _latest(checkpoints: list[Checkpoint]) -> Checkpoint | None:
-    return checkpoints[-1] if checkpoints else None

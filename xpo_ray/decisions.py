@@ -31,7 +31,7 @@ class GiveUp:
 
 def after_death(deaths: int, max_restarts: int) -> Restart | GiveUp:
     """What to do about a role that has died `deaths` times since it last finished a piece of work."""
-    return GiveUp() if deaths > max_restarts else Restart(min(0.25 * 2 ** (deaths - 1), 10.0))
+    return GiveUp() if deaths > max_restarts else Restart(min(0.25 * 2 ** min(deaths - 1, 6), 10.0))
 
 
 def judge_gave_up(prompts: int, failed: int, max_failed_fraction: float) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from xpo_ray.examples import Example
     from xpo_ray.logprobs import ResponseLogProbs
     from xpo_ray.objectives import Pairs, WindowLoss
-    from xpo_ray.training import Example
 
 from xpo_ray.objectives import pair_metrics
 

@@ -1,12 +1,13 @@
 """Reference log-probs: the step from PREFERENCES to SCORED. Called by the actor that holds the reference's weights."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import torch
 from torch import nn
 
+from xpo_ray.examples import trained_candidates
 from xpo_ray.logprobs import LogProbFunction, PromptGroup, micro_batches, precision
 from xpo_ray.shards import SCORED, with_column
 
@@ -32,14 +33,6 @@ def score_references(
         known = dict(zip(ks, logps, strict=True))
         values.append([known.get(k) for k in range(len(row["candidates"]))])
     return with_column(preferences, SCORED, reference_logps=values)
-
-
-def trained_candidates(preference: dict[str, Any]) -> list[int]:
-    """Indices of the candidates that a loss reads, each once."""
-    if preference["outcome"] == "dropped":
-        return []
-    pair = [preference["chosen"], preference["rejected"]] if preference["weight"] > 0 else []
-    return sorted({*pair, *preference["comparators"]})
 
 
 @torch.no_grad()

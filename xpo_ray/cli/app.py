@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from xpo_ray.errors import RunFailed, UserError, XpoRayError
+from xpo_ray.errors import UserError, XpoRayError
 
 app = typer.Typer(
     add_completion=False,
@@ -43,8 +43,6 @@ def main() -> None:
 def _complain(head: str, error: Exception) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]{head}:[/] ", end="")
     print(error, file=sys.stderr)
-    for note in getattr(error, "__notes__", []) if isinstance(error, RunFailed) else []:
-        print(note, file=sys.stderr)
 
 
 @app.command()

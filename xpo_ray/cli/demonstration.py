@@ -87,7 +87,9 @@ def _as_yaml(raw: dict[str, Any]) -> str:
 
 
 def _table(results: dict[str, Result]) -> Table:
-    table = Table(title="3. Held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title="3. Held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("algorithm", no_wrap=True)
     table.add_column("after", no_wrap=True, justify="right")
     shown = [name for name in EVALUATION_COLUMNS if name not in HIDDEN]

@@ -159,7 +159,9 @@ def _evaluated(event: EvaluationDone) -> str:
 
 def evaluation_table(title: str, evaluation: dict[int, dict[str, float | None]]) -> Table:
     """One row per evaluated model; ± is half of a 95 % interval, vs is a win rate, acc. the implicit reward's accuracy."""
-    table = Table(title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("after", no_wrap=True)
     for name in EVALUATION_COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)

@@ -75,9 +75,9 @@ def _points(topic: Topic, response: str) -> float:
 
 def _content(topic: Topic, response: str) -> float:
     """0 to 6: 1 for being about the topic, 3 for its step, 2 for its example (1 if it is not said to be one)."""
-    named = 1.0 if _share(f"{topic.task} {topic.thing}", response) > 0 else 0.0
+    named = 0.5 if _share(f"{topic.task} {topic.thing}", response) > 0 else 0.0
     introduced = 2.0 if _says(response, EXAMPLE_WORDS) else 1.0
-    return named + 3.0 * _share(topic.step, response) + introduced * _share(topic.example, response)
+    return named + 2.5 * _share(topic.step, response) + introduced * _share(topic.example, response)
 
 
 def _manner(response: str) -> float:
@@ -85,7 +85,7 @@ def _manner(response: str) -> float:
     ends = response.rstrip().endswith((".", "!", "?"))
     short = len(response.split()) <= LONGEST_WORDS
     warm, inviting = _says(response, WARM_WORDS), _says(response, INVITING_WORDS)
-    return 1.0 * warm + 2.0 * inviting + 0.5 * ends + 0.5 * short
+    return 2.0 * warm + 2.0 * inviting + 0.5 * ends + 0.5 * short
 
 
 def _annoyance(response: str) -> float:

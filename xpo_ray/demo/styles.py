@@ -44,12 +44,12 @@ COLD_END: Part = ("That is all.", "The rest is easy.", "Most people know that.")
 
 STYLES: tuple[Style, ...] = (
     Style("curt", 0.08, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
-    Style("plain", 0.13, (STEP, COLD_END)),
-    Style("polite", 0.075, (WELCOME, STEP, COLD_END)),
-    Style("textbook", 0.075, (STEP, EXAMPLE, COLD_END)),
-    Style("coaching", 0.075, (STEP, INVITATION)),
-    Style("teaching", 0.035, (WELCOME, STEP, EXAMPLE, COLD_END)),
-    Style("hosting", 0.035, (WELCOME, STEP, INVITATION)),
+    Style("plain", 0.11, (STEP, COLD_END)),
+    Style("polite", 0.09, (WELCOME, STEP, COLD_END)),
+    Style("textbook", 0.065, (STEP, EXAMPLE, COLD_END)),
+    Style("coaching", 0.07, (STEP, INVITATION)),
+    Style("teaching", 0.045, (WELCOME, STEP, EXAMPLE, COLD_END)),
+    Style("hosting", 0.045, (WELCOME, STEP, INVITATION)),
     Style("guiding", 0.035, (STEP, EXAMPLE, INVITATION)),
     Style(BEST, 0.015, (WELCOME, STEP, EXAMPLE, INVITATION)),
     Style(
