@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from xpo_ray.cli.foreground import prepared_run, run_prepared
-from xpo_ray.cli.terminal import EVALUATION_COLUMNS, Terminal, evaluation_cells
+from xpo_ray.cli.terminal import EVALUATION_COLUMNS, Terminal, evaluation_cells, plain_table
 from xpo_ray.demo.recipes import ALGORITHMS, demo_spec
 from xpo_ray.errors import OutputError
 from xpo_ray.results import Result
@@ -87,9 +86,7 @@ def _as_yaml(raw: dict[str, Any]) -> str:
 
 
 def _table(results: dict[str, Result]) -> Table:
-    table = Table(
-        title="3. Held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    table = plain_table("3. Held-out prompts")
     table.add_column("algorithm", no_wrap=True)
     table.add_column("after", no_wrap=True, justify="right")
     shown = [name for name in EVALUATION_COLUMNS if name not in HIDDEN]

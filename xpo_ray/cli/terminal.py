@@ -159,15 +159,18 @@ def _evaluated(event: EvaluationDone) -> str:
 
 def evaluation_table(title: str, evaluation: dict[int, dict[str, float | None]]) -> Table:
     """One row per evaluated model; ± is half of a 95 % interval, vs is a win rate, acc. the implicit reward's accuracy."""
-    table = Table(
-        title=f"{title}: held-out prompts", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    table = plain_table(f"{title}: held-out prompts")
     table.add_column("after", no_wrap=True)
     for name in EVALUATION_COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for t, m in sorted(evaluation.items()):
         table.add_row("base" if t == 0 else str(t), *evaluation_cells(m))
     return table
+
+
+def plain_table(title: str) -> Table:
+    """A table that fits 80 columns."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def evaluation_cells(m: dict[str, float | None]) -> list[str]:
