@@ -1,380 +1,351 @@
-"""Optimizer steps against a slow one: float64, one sequence at a time, loss and AdamW written out by hand."""
+"""One optimizer step per window, against the same step written out by hand, one sequence at a time."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor
 
-from tests.tables import candidate, dropped, pair, preferences, scored, tie
-from tests.tiny import tiny_model_folder
-from xpo_ray.algorithms import algorithm_row
+from tests import tables
+from xpo_ray.algorithms import Row
 from xpo_ray.checkpoints import load_model
 from xpo_ray.errors import TrainingDiverged
-from xpo_ray.logprobs import PromptGroup, ResponseLogProbs, plain
+from xpo_ray.logprobs import plain
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
-from xpo_ray.spec.algorithm import SelmAlgorithm, SppoObjective
+from xpo_ray.spec.algorithm import DpoObjective
+from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
-from xpo_ray.training import StepOrder, Trainer, example
+from xpo_ray.training import StepOrder, Trainer, canary_logp
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LOG_2 = math.log(2)
 BETA, KAPPA, RATE = 0.5, 0.05, 1e-2
-SPEC = TrainingSpec(adam_epsilon=1e-3, max_grad_norm=0.7, weight_decay=0.1, adam_beta1=0.8, adam_beta2=0.95)
-ROW = algorithm_row(SelmAlgorithm(kind="selm", beta=BETA))
-PROMPTS = [[7, 8, 9], [10], [11, 12, 13, 14], [15, 16]]
-CANDIDATES = [
-    [candidate("reference", [20, 21, 1]), candidate("chosen", [22, 1]), candidate("rejected", [23, 24, 25, 1])],
-    [candidate("reference", [26, 1]), candidate("chosen", [27, 28, 1]), candidate("rejected", [29, 1])],
-    [candidate("reference", [30, 31], ended=False), candidate("chosen", [32, 1]), candidate("rejected", [33, 1])],
-    [candidate("reference", [34, 35, 36, 1]), candidate("chosen", [37, 38, 1]), candidate("rejected", [39, 1])],
-]
-CHOICES = [pair(0, 2, 0), pair(1, 2, 0, label=0.8), tie(0, 1, 0), dropped()]
-"""The comparator wins, the comparator is neither, a tie, and nothing."""
+SPEC = TrainingSpec(adam_epsilon=1e-3, weight_decay=0.1, max_grad_norm=0.5)
+ROW = Row(
+    draws=(),
+    dataset_candidates=True,
+    pairing="best_worst",
+    ties="mask",
+    reference="previous",
+    data="fresh",
+    beta=BETA,
+    objective=DpoObjective(),
+    comparator="reference_draw",
+    kappa=KAPPA,
+    optimizer="reset",
+    schedule_span="iteration",
+)
+PROMPTS = [[10, 11, 12, 13, 14, 15], [20], [30, 31, 32], [40, 41]]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("model") / "base", layers=1)
-
-
-@pytest.fixture
-def trainer(folder: Path) -> Trainer:
-    return Trainer(SPEC, str(folder), "float32")
-
-
-def order(*rows: int, kappa: float = KAPPA, learning_rate: float = RATE, **row: Any) -> StepOrder:
-    window = Window(1, 1, 1, (Slice(1, 0, rows),))
-    return StepOrder(window, total_step=1, learning_rate=learning_rate, kappa=kappa, row=replace(ROW, **row))
-
-
-def shard(choices: Sequence[dict[str, Any]] = tuple(CHOICES)) -> pa.Table:
-    """Four prompts scored by a reference that is not the policy: every log-prob is 3 nats per token and 0.3 per place."""
-    logps = [
-        [
-            -3.0 * len(c["ids"]) - 0.3 * k if k in {p["chosen"], p["rejected"], *p["comparators"]} else None
-            for k, c in enumerate(responses)
-        ]
-        for responses, p in zip(CANDIDATES, choices, strict=True)
+def triple(i: int) -> list[dict[str, Any]]:
+    """The candidates of prompt i: a draw of the reference, and the dataset's two."""
+    return [
+        tables.candidate("reference", [50 + i, 51, 52, 1]),
+        tables.candidate("chosen", [60, 61 + i, 1]),
+        tables.candidate("rejected", [70 + k for k in range(3 + 2 * i)], ended=False),
     ]
-    return scored(PROMPTS, CANDIDATES, choices, logps)
 
 
-def own_shard(folder: Path, choices: Sequence[dict[str, Any]] = tuple(CHOICES), **how: Any) -> pa.Table:
-    """The same, scored by the very model that is trained: π = π_ref."""
-    how = {"dtype": "float32", "micro_batch_tokens": 8192} | how
-    return score_references(preferences(PROMPTS, CANDIDATES, choices), load_model(folder, "float32"), plain, **how)
+def shard(preferences: Sequence[dict[str, Any]], folder: Path, dtype: Any = "float32") -> pa.Table:
+    """Prompts in turn with these preferences, scored under the model of a folder."""
+    prompts = PROMPTS[: len(preferences)]
+    candidates = [triple(i) for i in range(len(preferences))]
+    table = tables.preferences(prompts, candidates, preferences)
+    return score_references(table, load_model(folder, "float32"), plain, dtype=dtype, micro_batch_tokens=10_000)
 
 
-def weights(trainer: Trainer) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+MIXED = [tables.pair(0, 2, 0), tables.tie(1, 2, 0), tables.dropped(), tables.pair(1, 0, 0)]
 
 
-def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+def whole(table: pa.Table, step: int = 1) -> Window:
+    return Window(1, step, 1, (Slice(1, 0, tuple(range(table.num_rows))),))
 
 
-def logp(model: nn.Module, row: int, k: int) -> Tensor:
-    """Σ log π of one candidate, from a forward pass over it alone."""
-    prompt, ids = PROMPTS[row], CANDIDATES[row][k]["ids"]
-    logits_TV = model(input_ids=torch.tensor([prompt + ids])).logits[0].double()
-    return torch.stack([logits_TV[len(prompt) + t - 1].log_softmax(-1)[token] for t, token in enumerate(ids)]).sum()
+def order(window: Window, kappa: float = KAPPA, rate: float = RATE, **parts: Any) -> StepOrder:
+    return StepOrder(window, window.step, rate, kappa, replace(ROW, **parts))
 
 
-def slow_loss(model: nn.Module, rows: list[dict[str, Any]], kappa: float) -> tuple[Tensor, Tensor]:
-    """DPO with soft labels, averaged over pairs, and κ log π(comparator), averaged over comparators."""
-    preference: list[Tensor] = []
-    bonus: list[Tensor] = []
-    for i, row in enumerate(rows):
-        choice, reference = row["preference"], row["reference_logps"]
-        bonus += [kappa * logp(model, i, k) for k in choice["comparators"]]
-        if choice["outcome"] == "pair":
-            w, n, p = choice["chosen"], choice["rejected"], choice["label"]
-            u = BETA * ((logp(model, i, w) - reference[w]) - (logp(model, i, n) - reference[n]))
-            preference.append(-p * torch.log(1 / (1 + torch.exp(-u))) - (1 - p) * torch.log(1 / (1 + torch.exp(u))))
-    return torch.stack(preference).mean(), torch.stack(bonus).mean()
+def trainer(folder: Path, spec: TrainingSpec = SPEC, dtype: Any = "float32") -> Trainer:
+    return Trainer(spec, str(folder), dtype)
 
 
-def slow_adamw(model: nn.Module, moments: dict[str, tuple[Tensor, Tensor]], t: int) -> float:
-    """Clip to max_grad_norm, decay weights, AdamW; returns the norm before clipping."""
-    parameters = {n: p for n, p in model.named_parameters() if p.grad is not None}
-    norm = math.sqrt(sum(float((p.grad**2).sum()) for p in parameters.values() if p.grad is not None))
-    with torch.no_grad():
-        for name, p in parameters.items():
-            assert p.grad is not None
-            g = p.grad * min(1.0, SPEC.max_grad_norm / norm)
-            m, v = moments.get(name, (torch.zeros_like(p), torch.zeros_like(p)))
-            m, v = SPEC.adam_beta1 * m + (1 - SPEC.adam_beta1) * g, SPEC.adam_beta2 * v + (1 - SPEC.adam_beta2) * g * g
-            moments[name] = m, v
-            fall = (m / (1 - SPEC.adam_beta1**t)) / ((v / (1 - SPEC.adam_beta2**t)).sqrt() + SPEC.adam_epsilon)
-            p.copy_(p - RATE * SPEC.weight_decay * p - RATE * fall)
-            p.grad = None
-    return norm
+def parameters(of: Trainer) -> list[Tensor]:
+    return [p.detach().clone() for p in of.model.parameters()]
 
 
-def test_steps_are_those_of_a_slow_implementation(trainer: Trainer, folder: Path) -> None:
-    slow = load_model(folder, "float32").double()
-    moments: dict[str, tuple[Tensor, Tensor]] = {}
-    for t in (1, 2, 3):
-        metrics = trainer.step(order(0, 1, 2, 3), [shard()]).metrics
-        preference, bonus = slow_loss(slow, shard().to_pylist(), KAPPA)
-        torch.autograd.backward(preference + bonus)
-        assert metrics["grad_norm"] == pytest.approx(slow_adamw(slow, moments, t), rel=1e-3)
-        assert metrics["loss/preference"] == pytest.approx(float(preference), rel=1e-4)
-        assert metrics["loss/bonus"] == pytest.approx(float(bonus), rel=1e-4)
-        assert metrics["loss"] == pytest.approx(float(preference + bonus), rel=1e-4)
-    for name, p in slow.named_parameters():
-        torch.testing.assert_close(weights(trainer)[name].double(), p.detach(), rtol=1e-3, atol=1e-5)
+def unchanged(of: Trainer, before: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(parameters(of), before, strict=True))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_first_step_with_policy_equal_to_reference_has_preference_loss_log_2(folder: Path, dtype: Any) -> None:
-    trainer = Trainer(SPEC, str(folder), dtype)
-    scores = own_shard(folder, dtype=dtype, micro_batch_tokens=20)  # other micro-batches than the trainer's
-    metrics = trainer.step(order(0, 1, 2, 3), [scores]).metrics
-    assert metrics["loss/preference"] == pytest.approx(math.log(2), abs=1e-6 if dtype == "float32" else 5e-3)
-    assert metrics["rewards/margins"] == pytest.approx(0.0, abs=1e-5 if dtype == "float32" else 2e-2)
-    assert metrics["kl/reference_policy"] == pytest.approx(0.0, abs=1e-5 if dtype == "float32" else 4e-2)
-    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+def logp(model: Any, prompt: Sequence[int], response: Sequence[int]) -> Tensor:
+    """Summed log-prob of one response, token by token, without padding."""
+    logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0]
+    terms = [logits[len(prompt) + i - 1].log_softmax(-1)[token] for i, token in enumerate(response)]
+    return torch.stack(terms).sum()
 
 
-def test_in_bfloat16_the_reference_in_the_same_batches_is_the_policy_to_the_bit(folder: Path) -> None:
-    trainer = Trainer(SPEC, str(folder), "bfloat16")
-    metrics = trainer.step(order(0, 1), [own_shard(folder, CHOICES[:2] + [dropped()] * 2, dtype="bfloat16")]).metrics
-    assert (metrics["rewards/margins"], metrics["kl/reference_policy"]) == (0.0, 0.0)
+@dataclass
+class ByHand:
+    """DPO with a bonus, clipping and AdamW, written out."""
+
+    model: Any
+    steps: int = 0
+    m: list[Tensor] = field(default_factory=list)
+    v: list[Tensor] = field(default_factory=list)
+
+    def loss(self, table: pa.Table, kappa: float) -> tuple[Tensor, Tensor]:
+        """(mean preference loss over pairs, κ times the mean log-prob over comparators)."""
+        losses, bonuses = [], []
+        for row in table.to_pylist():
+            p, ids = row["preference"], [c["ids"] for c in row["candidates"]]
+            if p["outcome"] == "pair":
+                delta = [
+                    logp(self.model, row["prompt_ids"], ids[k]) - row["reference_logps"][k]
+                    for k in (p["chosen"], p["rejected"])
+                ]
+                losses.append(torch.log1p(torch.exp(-BETA * (delta[0] - delta[1]))))
+            bonuses += [logp(self.model, row["prompt_ids"], ids[k]) for k in p["comparators"]]
+        nothing = torch.zeros(())
+        preference = torch.stack(losses).mean() if losses else nothing
+        return preference, kappa * torch.stack(bonuses).mean() if bonuses else nothing
+
+    def step(self, table: pa.Table, kappa: float = KAPPA) -> tuple[float, float, float]:
+        """One step; returns the two losses and the norm of the gradient."""
+        weights = list(self.model.parameters())
+        preference, bonus = self.loss(table, kappa)
+        grads = torch.autograd.grad(preference + bonus, weights)
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads))
+        grads = [g * min(1.0, SPEC.max_grad_norm / (norm + 1e-6)) for g in grads]
+        self.m = self.m or [torch.zeros_like(g) for g in grads]
+        self.v = self.v or [torch.zeros_like(g) for g in grads]
+        self.steps += 1
+        b1, b2 = SPEC.adam_beta1, SPEC.adam_beta2
+        with torch.no_grad():
+            for i, (weight, g) in enumerate(zip(weights, grads, strict=True)):
+                self.m[i] = b1 * self.m[i] + (1 - b1) * g
+                self.v[i] = b2 * self.v[i] + (1 - b2) * g**2
+                mean, square = self.m[i] / (1 - b1**self.steps), self.v[i] / (1 - b2**self.steps)
+                weight.mul_(1 - RATE * SPEC.weight_decay)
+                weight.sub_(RATE * mean / (square.sqrt() + SPEC.adam_epsilon))
+        return float(preference.detach()), float(bonus.detach()), norm
 
 
-def test_bfloat16_moves_the_weights_as_float32_does_but_for_rounding(folder: Path) -> None:
-    trainers = [Trainer(SPEC, str(folder), dtype) for dtype in ("float32", "bfloat16")]
-    before = weights(trainers[0])
-    losses = [t.step(order(0, 1, 2, 3), [shard()]).metrics["loss"] for t in trainers]
-    assert losses[1] == pytest.approx(losses[0], rel=0.02)
-    moved = [torch.cat([(weights(t)[n] - before[n]).flatten() for n in before]) for t in trainers]
-    assert float(torch.cosine_similarity(*moved, dim=0)) > 0.98
+def test_three_steps_are_those_written_out_by_hand(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    mine, hand = trainer(model_folder), ByHand(load_model(model_folder, "float32"))
+    for step in (1, 2, 3):
+        result = mine.step(order(whole(table, step)), [table])
+        preference, bonus, norm = hand.step(table)
+        assert result.metrics["loss/preference"] == pytest.approx(preference, abs=1e-5)
+        assert result.metrics["loss/bonus"] == pytest.approx(bonus, abs=1e-5)
+        assert result.metrics["loss"] == pytest.approx(preference + bonus, abs=1e-5)
+        assert result.metrics["grad_norm"] == pytest.approx(norm, rel=1e-4)
+        assert norm > SPEC.max_grad_norm
+    for ours, theirs in zip(mine.model.parameters(), hand.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
-def test_steps_make_the_chosen_likelier_than_the_rejected(trainer: Trainer, folder: Path) -> None:
-    metrics = [trainer.step(order(0, 1, kappa=0.0), [own_shard(folder)]).metrics for _ in range(6)]
-    assert metrics[-1]["rewards/margins"] > metrics[1]["rewards/margins"] > 0
-    assert metrics[-1]["loss"] < metrics[0]["loss"]
-    assert metrics[-1]["rewards/accuracies"] == 1.0
+def test_the_first_step_where_the_policy_is_the_reference_has_loss_log_2(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    metrics = trainer(model_folder).step(order(whole(table)), [table]).metrics
+    assert metrics["loss/preference"] == pytest.approx(LOG_2, abs=1e-5)
+    assert metrics["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
+    assert (metrics["learning_rate"], metrics["kappa"]) == (RATE, KAPPA)
 
 
-def test_the_bonus_takes_probability_away_from_the_comparator(trainer: Trainer) -> None:
-    before = float(logp(trainer.model, 2, 0).detach())
-    for _ in range(3):
-        trainer.step(order(2), [shard()])
-    assert float(logp(trainer.model, 2, 0).detach()) < before - 0.1
+def test_bfloat16_computes_and_its_first_step_has_loss_log_2_too(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder, "bfloat16")
+    one = trainer(model_folder, dtype="bfloat16")
+    before = parameters(one)
+    metrics = one.step(order(whole(table)), [table]).metrics
+    assert metrics["loss/preference"] == pytest.approx(LOG_2, abs=5e-3)
+    assert {p.dtype for p in one.model.parameters()} == {torch.float32}
+    assert not unchanged(one, before)
+    assert one.step(order(whole(table, 2)), [table]).metrics["loss/preference"] < LOG_2 - 5e-3
 
 
-def test_a_tie_masks_the_pair_and_keeps_the_bonus(trainer: Trainer) -> None:
-    expected = float(logp(trainer.model, 2, 0).detach())
-    metrics = trainer.step(order(2), [shard()]).metrics
+def test_training_raises_the_chosen_over_the_rejected(model_folder: Path) -> None:
+    table = shard([tables.pair(0, 2)], model_folder)
+    one = trainer(model_folder)
+    for step in range(1, 6):
+        metrics = one.step(order(whole(table, step), comparator="none", kappa=0.0), [table]).metrics
+    assert metrics["rewards/margins"] > 0.1
+    assert metrics["rewards/accuracies"] == 1.0
+
+
+def test_the_bonus_takes_mass_away_from_the_comparator(model_folder: Path) -> None:
+    table = shard([tables.tie(1, 2, 0)], model_folder)
+    one = trainer(model_folder)
+    ids = triple(0)[0]["ids"]
+    before = float(logp(one.model, PROMPTS[0], ids).detach())
+    one.step(order(whole(table)), [table])
+    assert float(logp(one.model, PROMPTS[0], ids).detach()) < before - 0.01
+
+
+def test_a_tie_masks_the_pair_and_keeps_the_bonus(model_folder: Path) -> None:
+    table = shard([tables.tie(1, 2, 0)], model_folder)
+    one, bonus_alone = trainer(model_folder), ByHand(load_model(model_folder, "float32"))
+    metrics = one.step(order(whole(table)), [table]).metrics
     assert metrics["loss/preference"] == 0.0
-    assert metrics["loss"] == metrics["loss/bonus"] == pytest.approx(KAPPA * expected, rel=1e-5)
-    assert metrics["logps/comparator"] == pytest.approx(expected, rel=1e-5)
-    assert (metrics["tie_rate"], metrics["pairs"], metrics["tokens"]) == (1.0, 0.0, 2.0)
+    assert metrics["loss/bonus"] == pytest.approx(bonus_alone.step(table)[1], abs=1e-5)
+    assert (metrics["pairs"], metrics["tie_rate"]) == (0.0, 1.0)
     assert "rewards/margins" not in metrics
 
 
-def test_the_bonus_is_a_mean_over_comparators_and_the_preference_over_pairs(trainer: Trainer) -> None:
-    alone = [trainer.step(order(i, learning_rate=1e-30), [shard()]).metrics for i in range(3)]
-    together = trainer.step(order(0, 1, 2, 3, learning_rate=1e-30), [shard()]).metrics
-    pairs, bonuses = [m["loss/preference"] for m in alone[:2]], [m["loss/bonus"] for m in alone]
-    assert together["loss/preference"] == pytest.approx(sum(pairs) / 2, rel=1e-5)
-    assert together["loss/bonus"] == pytest.approx(sum(bonuses) / 3, rel=1e-5)
+def test_means_are_over_the_pairs_and_comparators_that_count_not_over_prompts(model_folder: Path) -> None:
+    with_holes = shard([tables.pair(0, 2, 0), tables.dropped(), tables.dropped()], model_folder)
+    without = shard([tables.pair(0, 2, 0)], model_folder)
+    one, other = trainer(model_folder), trainer(model_folder)
+    metrics = one.step(order(whole(with_holes)), [with_holes]).metrics
+    expected = other.step(order(whole(without)), [without]).metrics
+    assert unchanged(one, parameters(other))
+    assert metrics["loss"] == expected["loss"]
+    assert (metrics["drop_rate"], expected["drop_rate"]) == (2 / 3, 0.0)
 
 
-def test_two_comparators_of_one_prompt_both_carry_the_bonus(trainer: Trainer) -> None:
-    expected = float((logp(trainer.model, 0, 0) + logp(trainer.model, 0, 1)).detach()) / 2
-    choices = [pair(0, 1, 0, 1), *CHOICES[1:]]
-    metrics = trainer.step(order(0), [shard(choices)]).metrics
-    assert metrics["logps/comparator"] == pytest.approx(expected, rel=1e-5)
-    assert metrics["loss/bonus"] == pytest.approx(KAPPA * expected, rel=1e-5)
-
-
-def test_a_dropped_pair_shrinks_its_window(folder: Path) -> None:
-    trainers = [Trainer(SPEC, str(folder), "float32") for _ in range(2)]
-    results = [t.step(order(*rows), [shard()]) for t, rows in zip(trainers, ([0, 3, 1], [0, 1]), strict=True)]
-    assert results[0].metrics["loss"] == results[1].metrics["loss"]
-    assert results[0].metrics["drop_rate"] == pytest.approx(1 / 3)
-    assert results[0].pairs != results[1].pairs
-    assert_same_bits(weights(trainers[0]), weights(trainers[1]))
-
-
-@pytest.mark.parametrize(("rows", "kappa"), [((3,), KAPPA), ((2,), 0.0)], ids=["dropped", "a tie without bonus"])
-def test_an_empty_window_is_recorded_and_changes_neither_weights_nor_moments(
-    trainer: Trainer, rows: tuple[int, ...], kappa: float
-) -> None:
-    trainer.step(order(0), [shard()])
-    before = weights(trainer)
-    moments = [state["exp_avg"].clone() for state in trainer.optimizer.state.values()]
-    result = trainer.step(order(*rows, kappa=kappa), [shard()])
-    assert_same_bits(weights(trainer), before)
-    after = [state["exp_avg"] for state in trainer.optimizer.state.values()]
-    assert all(torch.equal(a, b) for a, b in zip(moments, after, strict=True))
-    assert {state["step"].item() for state in trainer.optimizer.state.values()} == {1.0}
+def test_a_window_in_which_nothing_counts_changes_no_weight_and_has_a_hash(model_folder: Path) -> None:
+    table = shard([tables.dropped(), tables.tie(1, 2)], model_folder)
+    one = trainer(model_folder)
+    before = parameters(one)
+    result = one.step(order(whole(table), comparator="none", kappa=0.0), [table])
+    assert unchanged(one, before)
+    assert not one.optimizer.state
+    assert (result.metrics["loss"], result.metrics["grad_norm"]) == (0.0, 0.0)
     assert len(result.pairs) == 64
-    assert result.metrics["loss"] == result.metrics["grad_norm"] == 0.0
-    assert result.metrics["learning_rate"] == RATE
 
 
-def test_micro_batches_add_up_to_the_gradient_of_the_whole_window(folder: Path) -> None:
-    whole = Trainer(SPEC, str(folder), "float32")
-    cut = Trainer(SPEC.model_copy(update={"micro_batch_tokens": 1}), str(folder), "float32")
-    passes = count_passes(cut)
-    results = [t.step(order(0, 1, 2, 3), [shard()]).metrics for t in (whole, cut)]
-    assert passes == [3]
-    assert results[0] == pytest.approx(results[1], rel=1e-4, abs=1e-6)
-    other = weights(cut)
-    for name, tensor in weights(whole).items():
-        torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-6)
+def test_where_ties_alone_stand_and_kappa_is_zero_old_momentum_moves_nothing(model_folder: Path) -> None:
+    table, ties = shard(MIXED, model_folder), shard([tables.tie(1, 2, 0)], model_folder)
+    one = trainer(model_folder)
+    one.step(order(whole(table)), [table])
+    before = parameters(one)
+    one.step(order(whole(ties, 2), kappa=0.0), [ties])
+    assert unchanged(one, before)
 
 
-def count_passes(trainer: Trainer) -> list[int]:
-    passes = [0]
-
-    def counted(*_: object) -> None:
-        passes[0] += 1
-
-    trainer.model.register_forward_hook(counted)
-    return passes
-
-
-def test_a_window_over_two_shards_is_one_step(folder: Path) -> None:
-    slices = (Slice(1, 0, (1,)), Slice(1, 1, (0, 1)))
-    across = replace(order(), window=Window(1, 1, 1, slices))
-    trainers = [Trainer(SPEC, str(folder), "float32") for _ in range(2)]
-    one = trainers[0].step(order(1, 2, 3), [shard()])
-    two = trainers[1].step(across, [shard().slice(0, 2), shard().slice(2, 2)])
-    assert one.pairs == two.pairs
-    assert_same_bits(weights(trainers[0]), weights(trainers[1]))
+def test_micro_batches_add_up_to_the_gradient_of_the_whole_window(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    whole_batch = trainer(model_folder)
+    in_pieces = trainer(model_folder, SPEC.model_copy(update={"micro_batch_tokens": 1}))
+    for step in (1, 2):
+        one = whole_batch.step(order(whole(table, step)), [table])
+        other = in_pieces.step(order(whole(table, step)), [table])
+        assert one.pairs == other.pairs
+        assert other.metrics == pytest.approx(one.metrics, abs=2e-5)
+    for ours, theirs in zip(whole_batch.model.parameters(), in_pieces.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
-def test_saved_between_steps_and_gone_on_with_is_as_if_undisturbed(trainer: Trainer, tmp_path: Path) -> None:
-    orders = [order(0, 1), order(2, 1), order(0, 3), order(1, 2, 3)]
-    for one in orders[:2]:
-        trainer.step(one, [shard()])
-    (tmp_path / "checkpoint").mkdir()
-    trainer.save(tmp_path / "checkpoint", {"step": 2}, optimizer=True)
-    resumed = Trainer(SPEC, str(tmp_path / "checkpoint" / "model"), "float32")
-    resumed.restore_state(tmp_path / "checkpoint")
-    for one in orders[2:]:
-        undisturbed, again = trainer.step(one, [shard()]), resumed.step(one, [shard()])
-        assert (undisturbed.pairs, undisturbed.metrics) == (again.pairs, again.metrics)
-    assert_same_bits(weights(trainer), weights(resumed))
+def test_a_window_takes_its_rows_out_of_several_shards_in_its_order(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    window = Window(1, 1, 1, (Slice(1, 0, (3, 0)), Slice(1, 1, (1,))))
+    one, other = trainer(model_folder), trainer(model_folder)
+    result = one.step(order(window), [table, table])
+    picked = pa.concat_tables([table.take([3, 0]), table.take([1])])
+    assert result.pairs == other.step(order(whole(picked)), [picked]).pairs
+    assert unchanged(one, parameters(other))
 
 
-def test_without_the_optimizer_a_checkpoint_starts_anew(trainer: Trainer, tmp_path: Path) -> None:
-    trainer.step(order(0, 1), [shard()])
-    trainer.save(tmp_path, {"step": 1}, optimizer=False)
-    assert not (tmp_path / "trainer").exists()
-    resumed = Trainer(SPEC, str(tmp_path / "model"), "float32")
+def test_a_window_without_the_shard_of_a_slice_is_refused(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    window = Window(1, 1, 1, (Slice(1, 0, (0,)), Slice(1, 1, (1,))))
+    with pytest.raises(ValueError, match="zip"):
+        trainer(model_folder).step(order(window), [table])
+
+
+def test_training_goes_on_bit_by_bit_from_a_checkpoint_between_two_steps(tmp_path: Path, model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    undisturbed = trainer(model_folder)
+    undisturbed.step(order(whole(table)), [table])
+    undisturbed.save(tmp_path, {"step": 1}, optimizer=True)
+    rest = [undisturbed.step(order(whole(table, step)), [table]) for step in (2, 3)]
+
+    tokenizer = ModelSpec(path=str(model_folder))
+    resumed = Trainer(SPEC, str(tmp_path / "model"), "float32", tokenizer_from=tokenizer)
     resumed.restore_state(tmp_path)
-    trainer.reset_optimizer()
-    for each in (trainer, resumed):
-        each.step(order(1), [shard()])
-    assert_same_bits(weights(trainer), weights(resumed))
+    again = [resumed.step(order(whole(table, step)), [table]) for step in (2, 3)]
+    assert unchanged(resumed, parameters(undisturbed))
+    assert [r.metrics for r in again] == [r.metrics for r in rest]
 
 
-def test_a_saved_model_is_a_folder_that_transformers_loads(trainer: Trainer, folder: Path, tmp_path: Path) -> None:
-    trainer.step(order(0, 1), [shard()])
-    trainer.save(tmp_path, {}, optimizer=False)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert_same_bits({n: p.detach() for n, p in loaded.named_parameters()}, weights(trainer))
-    tokenizers = [AutoTokenizer.from_pretrained(path) for path in (folder, tmp_path / "model")]
-    assert tokenizers[0].chat_template == tokenizers[1].chat_template
-    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+def test_saving_leaves_the_trainer_as_it_was(tmp_path: Path, model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    saved, other = trainer(model_folder), trainer(model_folder)
+    for one in (saved, other):
+        one.step(order(whole(table)), [table])
+    saved.save(tmp_path, {}, optimizer=True)
+    for one in (saved, other):
+        one.step(order(whole(table, 2)), [table])
+    assert unchanged(saved, parameters(other))
 
 
-def unbounded(model: nn.Module, groups: Sequence[PromptGroup]) -> ResponseLogProbs:
-    """Right values with a gradient that is not finite: √0."""
-    out = plain(model, groups)
-    return ResponseLogProbs(out.logp_S + (out.logp_S * 0).sqrt(), out.tokens_S, out.entropy_S)
+def test_a_checkpoint_without_the_optimizer_starts_it_anew(tmp_path: Path, model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    one = trainer(model_folder)
+    one.step(order(whole(table)), [table])
+    one.save(tmp_path, {}, optimizer=False)
+    assert not (tmp_path / "trainer").exists()
+    one.reset_optimizer()
+    other = trainer(tmp_path / "model")
+    other.restore_state(tmp_path)
+    for each in (one, other):
+        each.step(order(whole(table, 2)), [table])
+    assert unchanged(one, parameters(other))
 
 
-def spoiled() -> pa.Table:
-    """Row 1, which comes last among micro-batches of one group, has a reference log-prob that is not a number."""
-    rows = shard().to_pylist()
-    rows[1]["reference_logps"][1] = math.nan
-    return pa.Table.from_pylist(rows, schema=shard().schema)
+def harmed(table: pa.Table, place: int, value: float) -> pa.Table:
+    """A shard in which one reference log-prob is not what it should be."""
+    rows = table.to_pylist()
+    rows[place]["reference_logps"][rows[place]["preference"]["chosen"]] = value
+    return pa.Table.from_pylist(rows, schema=table.schema)
 
 
-def test_a_loss_that_is_no_number_raises_and_leaves_everything_as_it_was(folder: Path) -> None:
-    spec = SPEC.model_copy(update={"micro_batch_tokens": 1})
-    trainer, undisturbed = Trainer(spec, str(folder), "float32"), Trainer(spec, str(folder), "float32")
-    before = weights(trainer)
-    with pytest.raises(TrainingDiverged, match=r"loss of step 1 of iteration 1 is nan; lower training\.learning_rate"):
-        trainer.step(order(0, 1), [spoiled()])
-    assert_same_bits(weights(trainer), before)
-    for each in (trainer, undisturbed):
-        each.step(order(0, 1), [shard()])
-    assert_same_bits(weights(trainer), weights(undisturbed))
+@pytest.mark.parametrize("tokens", [1, 10_000])
+def test_a_loss_that_is_not_finite_stops_and_leaves_no_trace(model_folder: Path, tokens: int) -> None:
+    table = shard(MIXED, model_folder)
+    spec = SPEC.model_copy(update={"micro_batch_tokens": tokens})
+    one, other = trainer(model_folder, spec), trainer(model_folder, spec)
+    before = parameters(one)
+    for place in (0, 3):
+        with pytest.raises(TrainingDiverged, match="loss of step 7 of iteration 1 is nan; lower training.learning_rate"):
+            one.step(order(whole(table, 7)), [harmed(table, place, math.nan)])
+    assert unchanged(one, before)
+    for each in (one, other):
+        each.step(order(whole(table)), [table])
+    assert unchanged(one, parameters(other))
 
 
-def test_a_gradient_that_is_not_finite_raises_before_any_weight_has_changed(folder: Path) -> None:
-    trainer = Trainer(SPEC, str(folder), "float32", log_probs=unbounded)
-    before = weights(trainer)
-    with pytest.raises(TrainingDiverged, match="gradient norm of step 1 of iteration 1 is nan"):
-        trainer.step(order(0, 1), [shard()])
-    assert_same_bits(weights(trainer), before)
-    assert len(trainer.optimizer.state) == 0
-    assert all(p.grad is None for p in trainer.model.parameters())
+def test_a_gradient_that_is_not_finite_stops_before_any_weight_has_changed(model_folder: Path) -> None:
+    from xpo_ray.spec.algorithm import IpoObjective
+
+    table = harmed(shard([tables.pair(0, 2)], model_folder), 0, 1.5e19)
+    one = trainer(model_folder)
+    before = parameters(one)
+    ipo = order(whole(table), kappa=0.0, objective=IpoObjective(kind="ipo"))
+    with pytest.raises(TrainingDiverged, match="gradient norm of step 1 of iteration 1 is inf"):
+        one.step(ipo, [table])
+    assert unchanged(one, before)
+    assert not one.optimizer.state
 
 
-def test_dropout_of_the_model_is_off_in_training(folder: Path, tmp_path: Path) -> None:
-    model = load_model(folder, "float32")
-    model.config.attention_dropout = 0.5
-    model.save_pretrained(tmp_path / "model")
-    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "model")
-    trainer = Trainer(SPEC, str(tmp_path / "model"), "float32")
-    assert trainer.step(order(0, 1), [own_shard(folder)]).metrics["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
+def test_the_canary_is_the_mean_log_prob_of_a_text_behind_its_first_token(model_folder: Path) -> None:
+    one = trainer(model_folder)
+    expected = float(logp(one.model, [10], [11, 12, 13]).detach()) / 3
+    assert one.canary([10, 11, 12, 13]) == pytest.approx(expected, abs=1e-6)
+    with torch.no_grad():
+        rough = canary_logp(plain, one.model, [10, 11, 12, 13], "bfloat16")
+    assert rough == pytest.approx(expected, abs=0.05)
 
 
-def test_the_learning_rate_and_kappa_of_each_step_are_the_orders(trainer: Trainer) -> None:
-    before = weights(trainer)
-    still = trainer.step(order(0, 1, learning_rate=0.0), [shard()]).metrics
-    assert (still["learning_rate"], still["kappa"]) == (0.0, KAPPA)
-    assert_same_bits(weights(trainer), before)
-    assert still["grad_norm"] > 0
-
-
-def test_sppo_reads_the_win_probabilities(trainer: Trainer) -> None:
-    choices = [pair(0, 2, wins_chosen=0.9, wins_rejected=0.2), *CHOICES[1:]]
-    row = shard(choices).to_pylist()[0]
-    delta_w = float(logp(trainer.model, 0, 0).detach()) - row["reference_logps"][0]
-    delta_l = float(logp(trainer.model, 0, 2).detach()) - row["reference_logps"][2]
-    expected = ((delta_w - 0.4 / BETA) ** 2 + (delta_l + 0.3 / BETA) ** 2) / 2
-    metrics = trainer.step(order(0, objective=SppoObjective(kind="sppo")), [shard(choices)]).metrics
-    assert metrics["loss/preference"] == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_canary_is_the_mean_log_prob_per_token(trainer: Trainer) -> None:
-    ids = [PROMPTS[1][0], *CANDIDATES[1][1]["ids"]]
-    assert trainer.canary(ids) == pytest.approx(float(logp(trainer.model, 1, 1).detach()) / 3, rel=1e-5)
-
-
-def test_an_example_holds_each_trained_response_once() -> None:
-    rows = shard().to_pylist()
-    first, second, tied = (example(row) for row in rows[:3])
-    assert first is not None
-    assert first.group == PromptGroup(PROMPTS[0], ([20, 21, 1], [23, 24, 25, 1]))
-    assert (first.chosen, first.rejected, first.comparators) == (0, 1, (0,))
-    assert first.origins == ("reference", "rejected")
-    assert second is not None
-    assert (second.chosen, second.rejected, second.comparators, second.label) == (1, 2, (0,), 0.8)
-    assert tied is not None
-    assert tied.group.responses == ([30, 31],)
-    assert (tied.chosen, tied.rejected, tied.comparators) == (None, None, (0,))
-
-
-def test_a_dropped_row_and_a_tie_without_comparators_are_no_examples() -> None:
-    rows = shard([tie(0, 1), *CHOICES[1:]]).to_pylist()
-    assert example(rows[0]) is None
-    assert example(rows[3]) is None
+def test_weights_by_object_ref_are_the_policys(model_folder: Path) -> None:
+    one = trainer(model_folder)
+    state = one.model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in one.weights().items())

@@ -1,6 +1,11 @@
-"""Held-out scores: each response beside the base's and the previous iterate's, in both orders. Called by the judge's actor."""
+"""Held-out scores: each response beside the base's, and beside the previous iterate's. Called by the judge's actor.
+
+Every comparison is of two responses and is made in both orders, so that no place gains from a judge's bias: of three, the
+middle one would never stand first.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -8,22 +13,43 @@ from xpo_ray.evaluation.table import JUDGED, JUDGED_COLUMNS, extended
 from xpo_ray.judges.judgement import Comparison, Judge, Judgement, Message, Response
 
 
+@dataclass(frozen=True)
+class Beside:
+    """One response beside another, averaged over both orders; None where the judge gave no number."""
+
+    score: float | None = None
+    other: float | None = None
+    win: float | None = None
+
+
 def add_scores(judge: Judge | None, based: pa.Table, base: pa.Table | None, previous: pa.Table | None) -> pa.Table:
-    """BASED → JUDGED: the response beside the base's and the previous iterate's, in both orders, averaged."""
-    others = [t for t in (base, previous) if t is not None]
-    if judge is None:
-        return extended(based, JUDGED, {name: [None] * based.num_rows for name in JUDGED_COLUMNS})
-    comparisons = _comparisons([based, *others])
-    forward = judge.judge(comparisons)
-    backward = judge.judge([Comparison(c.prompt, c.responses[::-1]) for c in comparisons]) if others else forward
-    rows = [
-        _judged(f, b if others else None, base is not None, previous is not None)
-        for f, b in zip(forward, backward, strict=True)
-    ]
-    return extended(based, JUDGED, {name: [r[i] for r in rows] for i, name in enumerate(JUDGED_COLUMNS)})
+    """BASED → JUDGED. The response's own score is the one beside the base's; without a base, beside the previous one's."""
+    nothing = [Beside()] * based.num_rows
+    to_base = nothing if judge is None or base is None else _beside(judge, based, base)
+    if previous is not None and base is not None and previous.equals(base):
+        to_previous = to_base  # after the first iteration: judged once
+    else:
+        to_previous = nothing if judge is None or previous is None else _beside(judge, based, previous)
+    own = to_base if base is not None else to_previous
+    if judge is not None and base is None and previous is None:
+        own = [Beside(score=_score(j, 0)) for j in judge.judge(_comparisons(based))]
+    columns = (
+        [b.score for b in own],
+        [b.other for b in to_base],
+        [b.other for b in to_previous],
+        [b.win for b in to_base],
+        [b.win for b in to_previous],
+    )
+    return extended(based, JUDGED, dict(zip(JUDGED_COLUMNS, columns, strict=True)))
 
 
-def _comparisons(tables: Sequence[pa.Table]) -> list[Comparison]:
+def _beside(judge: Judge, mine: pa.Table, theirs: pa.Table) -> list[Beside]:
+    forward = judge.judge(_comparisons(mine, theirs))
+    backward = judge.judge(_comparisons(theirs, mine))
+    return [_both_orders(f, b) for f, b in zip(forward, backward, strict=True)]
+
+
+def _comparisons(*tables: pa.Table) -> list[Comparison]:
     prompts = tables[0]["prompt"].to_pylist()
     columns = [list(zip(t["response"].to_pylist(), t["ended"].to_pylist(), strict=True)) for t in tables]
     return [
@@ -35,45 +61,25 @@ def _comparisons(tables: Sequence[pa.Table]) -> list[Comparison]:
     ]
 
 
-def _judged(
-    forward: Judgement, backward: Judgement | None, has_base: bool, has_previous: bool
-) -> tuple[float | None, ...]:
-    """(score, base_score, previous_score, base_win, previous_win) of one prompt."""
-    scores = _both_orders(forward, backward)
-    base = 1 if has_base else None
-    previous = (2 if has_base else 1) if has_previous else None
-    return (
-        _at(scores, 0),
-        _at(scores, base),
-        _at(scores, previous),
-        _win(forward, backward, scores, base),
-        _win(forward, backward, scores, previous),
-    )
+def _both_orders(forward: Judgement, backward: Judgement) -> Beside:
+    """Mine stands first in `forward` and second in `backward`."""
+    score = _mean(_score(forward, 0), _score(backward, 1))
+    other = _mean(_score(forward, 1), _score(backward, 0))
+    if forward.wins is not None and backward.wins is not None:
+        return Beside(score, other, _mean(forward.wins[0][1], backward.wins[1][0]))
+    return Beside(score, other, _won(score, other))
 
 
-def _both_orders(forward: Judgement, backward: Judgement | None) -> list[float | None]:
-    if forward.scores is None or (backward is not None and backward.scores is None):
-        return []
-    if backward is None or backward.scores is None:
-        return list(forward.scores)
-    return [_mean(a, b) for a, b in zip(forward.scores, backward.scores[::-1], strict=True)]
+def _score(judgement: Judgement, place: int) -> float | None:
+    scores: Sequence[float | None] | None = judgement.scores
+    return None if scores is None else scores[place]
 
 
-def _win(forward: Judgement, backward: Judgement | None, scores: list[float | None], other: int | None) -> float | None:
-    if other is None:
+def _won(score: float | None, other: float | None) -> float | None:
+    if score is None or other is None:
         return None
-    if forward.wins is not None and backward is not None and backward.wins is not None:
-        last = len(forward.wins) - 1
-        return _mean(forward.wins[0][other], backward.wins[last][last - other])
-    mine, theirs = _at(scores, 0), _at(scores, other)
-    if mine is None or theirs is None:
-        return None
-    return 0.5 if mine == theirs else float(mine > theirs)
+    return 0.5 if score == other else float(score > other)
 
 
 def _mean(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else (a + b) / 2
-
-
-def _at(values: Sequence[float | None], index: int | None) -> float | None:
-    return values[index] if index is not None and index < len(values) else None
