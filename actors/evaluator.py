@@ -18,13 +18,13 @@ from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.preparation import Prepared
 from xpo_ray.reporting import EvaluationDone, Reporter, ShardDone, Warned
-from xpo_ray.storage import LocalStorage
+from xpo_ray.storage import Storage
 
 
 class Evaluator:
     """Evaluations of a run, one task each; an evaluation is compared with the base's and the one before it."""
 
-    def __init__(self, prepared: Prepared, storage: LocalStorage, roles: Roles, reporter: Reporter) -> None:
+    def __init__(self, prepared: Prepared, storage: Storage, roles: Roles, reporter: Reporter) -> None:
         assert prepared.held_out is not None
         prompts = prepared.held_out.table
         self.spec = prepared.spec

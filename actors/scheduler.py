@@ -22,7 +22,7 @@ from xpo_ray.reporting import Reporter, ShardDone
 from xpo_ray.schedule import Schedule, Slice
 from xpo_ray.shards import STAGES, Stage
 from xpo_ray.spec.run import RunSpec
-from xpo_ray.storage import Commit, LocalStorage
+from xpo_ray.storage import Commit, Storage
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class IterationRoles:
         return self.policy, self.policy_version
 
 
-def _read(storage: LocalStorage, commit: Commit) -> pa.Table:
+def _read(storage: Storage, commit: Commit) -> pa.Table:
     return storage.read_table(commit)
 
 
@@ -64,7 +64,7 @@ class Scheduler:
     spec: RunSpec
     schedule: Schedule
     prompts: pa.Table
-    storage: LocalStorage
+    storage: Storage
     reporter: Reporter
     in_flight: int
     _roles: IterationRoles | None = None
