@@ -36,6 +36,7 @@ class Policy:
         self.chat = chat
         self.log_probs = log_probs
         self.version: int | None = None
+        self.engine: TransformersEngine
 
     def load(self, path: str | Path, version: int, revision: str | None = None) -> None:
         """Take the weights of a Hugging Face folder (or hub repository)."""
@@ -61,7 +62,7 @@ class Policy:
         self.scorer = model
         drawer = model
         if self.spec.model.dtype == "bfloat16":
-            drawer = AutoModelForCausalLM.from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
+            drawer = self.engine.model if self.version is not None else _half(model)
             put_weights(drawer, weights_of(model))
         self.engine = TransformersEngine(drawer, self.chat.eos_ids)
         self.version = version
@@ -101,3 +102,9 @@ class Policy:
     def _expect(self, version: int) -> None:
         if version != self.version:
             raise RuntimeError(f"asked for policy version {version}, these weights are version {self.version}")
+
+
+def _half(model: "PreTrainedModel") -> "PreTrainedModel":
+    """A model of the same shape in bfloat16, its buffers (rotary frequencies) still in float32."""
+    half: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
+    return half

@@ -17,9 +17,7 @@ def passing(*points: str, **environment: str) -> subprocess.CompletedProcess[str
     """A process that passes these points in turn."""
     command = [sys.executable, "-c", PASS, *points]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("XPO_")}
-    return subprocess.run(
-        command, env=clean | environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_without_the_variable_a_crash_point_does_nothing() -> None:

@@ -59,7 +59,9 @@ def test_a_trainer_that_died_does_its_steps_again_in_the_same_attempt(tmp_path: 
 def test_a_step_done_again_on_other_pairs_stops_the_run_and_is_not_written(tmp_path: Path) -> None:
     opened(tmp_path, 1).enter(2, 5, "a" * 64, None)
     second = opened(tmp_path, 2)
-    with pytest.raises(LedgerMismatch, match="step 5 of iteration 2 was done before on pairs aaaaaaaaaaaa, now on bbbb"):
+    with pytest.raises(
+        LedgerMismatch, match="step 5 of iteration 2 was done before on pairs aaaaaaaaaaaa, now on bbbb"
+    ):
         second.enter(2, 5, "b" * 64, None)
     assert not second.path.exists()
     assert second.since_checkpoint == []

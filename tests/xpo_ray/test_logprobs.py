@@ -67,9 +67,9 @@ def slow(model: PreTrainedModel, prompt: Sequence[int], response: Sequence[int])
     logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0].float()
     logp, entropy = torch.zeros(()), 0.0
     for i, token in enumerate(response):
-        distribution = torch.distributions.Categorical(logits=logits[len(prompt) + i - 1])
-        logp = logp + distribution.log_prob(torch.tensor(token))
-        entropy += float(distribution.entropy().detach())
+        probs = logits[len(prompt) + i - 1].softmax(-1)
+        logp = logp + probs[token].log()
+        entropy -= sum(p * math.log(p) for p in probs.tolist() if p > 0)
     return logp, entropy / len(response)
 
 

@@ -164,3 +164,13 @@ def test_in_bfloat16_positions_are_still_told_apart_in_full_precision(folders: l
     for name, buffer in one.scorer.named_buffers():
         assert torch.equal(buffers[name], buffer), name
     assert one.scorer.config.dtype != torch.bfloat16
+
+
+def test_in_bfloat16_new_weights_are_drawn_from_as_if_they_had_been_loaded(folders: list[Path]) -> None:
+    one, other = loaded(folders[0], dtype="bfloat16"), loaded(folders[1], dtype="bfloat16")
+    drawer = one.engine.model
+    one.take(weights_of(other.scorer), 1)
+    assert one.engine.model is drawer  # no third model is built for it
+    for mine, theirs in zip(drawer.parameters(), other.engine.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert [[c["ids"] for c in row] for row in draw(one, 1)] == [[c["ids"] for c in row] for row in draw(other, 0)]

@@ -14,7 +14,9 @@ def rates(kind: Literal["cosine", "linear", "constant"], warmup: float, steps: i
     return [scheduled(kind, 1.0, warmup, step, steps) for step in range(1, steps + 1)]
 
 
-def spec_of(algorithm: dict[str, Any], rate: Any = 1.0, schedule: str = "linear", partitions: int | None = 3) -> RunSpec:
+def spec_of(
+    algorithm: dict[str, Any], rate: Any = 1.0, schedule: str = "linear", partitions: int | None = 3
+) -> RunSpec:
     return parse_spec(
         {
             "seed": 0,

@@ -70,7 +70,7 @@ def test_lines_are_plain_ascii_json_whatever_the_text(tmp_path: Path) -> None:
     assert json.loads(line)["message"] == WARNED.message
 
 
-def test_a_tee_passes_events_on_in_order_to_each(tmp_path: Path) -> None:
+def test_a_tee_passes_events_on_in_order_to_each() -> None:
     first, second = Heard(), Heard()
     tee = Tee([first, second])
     tee.emit(STARTED)

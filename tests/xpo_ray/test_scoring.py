@@ -10,7 +10,7 @@ import torch
 from tests import tables
 from xpo_ray.checkpoints import load_model
 from xpo_ray.logprobs import PromptGroup, plain
-from xpo_ray.scoring import score_references, sequence_logps, trained_candidates
+from xpo_ray.scoring import score_references, sequence_logps
 from xpo_ray.shards import SCORED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,21 +38,6 @@ def scored(model: Any, table: pa.Table, tokens: int = 10_000) -> list[list[float
     assert made.schema == SCORED
     values: list[list[float | None]] = made["reference_logps"].to_pylist()
     return values
-
-
-@pytest.mark.parametrize(
-    ("preference", "used"),
-    [
-        (tables.pair(0, 2, 1), [0, 1, 2]),
-        (tables.pair(2, 0), [0, 2]),
-        (tables.pair(1, 0, 0, 1), [0, 1]),
-        (tables.tie(0, 2, 1), [1]),
-        (tables.tie(0, 2), []),
-        (tables.dropped(), []),
-    ],
-)
-def test_each_candidate_that_a_loss_reads_is_named_once(preference: dict[str, Any], used: list[int]) -> None:
-    assert trained_candidates(preference) == used
 
 
 @pytest.mark.parametrize("tokens", [1, 24, 10_000])
@@ -83,6 +68,8 @@ def test_log_probs_come_back_in_the_order_of_the_groups_whatever_the_batches(mod
     together = sequence_logps(model, groups, plain, dtype="float32", micro_batch_tokens=10_000)
     assert [len(values) for values in together] == [i % 3 for i in range(9)]
     for group, values in zip(groups, together, strict=True):
-        assert values == pytest.approx([logp(model, list(group.prompt_ids), list(r)) for r in group.responses], abs=1e-5)
+        assert values == pytest.approx(
+            [logp(model, list(group.prompt_ids), list(r)) for r in group.responses], abs=1e-5
+        )
     singly = sequence_logps(model, groups, plain, dtype="float32", micro_batch_tokens=1)
     assert [v for values in singly for v in values] == pytest.approx([v for vs in together for v in vs], abs=1e-5)

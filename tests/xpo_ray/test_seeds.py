@@ -45,5 +45,6 @@ def test_an_order_depends_on_the_items_alone_not_on_how_they_came() -> None:
 
 
 def test_seed_purpose_and_parts_change_an_order() -> None:
-    orders = [(0, "epoch", 1), (1, "epoch", 1), (0, "partition", 1), (0, "epoch", 2), (0, "epoch", 1, 0)]
-    assert len({tuple(seeded_order(range(30), seed, *rest).tolist()) for seed, *rest in orders}) == len(orders)
+    orders = [(0, "epoch", (1,)), (1, "epoch", (1,)), (0, "partition", (1,)), (0, "epoch", (2,)), (0, "epoch", (1, 0))]
+    made = {tuple(seeded_order(range(30), seed, purpose, *parts).tolist()) for seed, purpose, parts in orders}
+    assert len(made) == len(orders)

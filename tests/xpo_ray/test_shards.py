@@ -1,5 +1,7 @@
 """The schemas of the stages, and the step from one to the next."""
 
+from itertools import pairwise
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +17,7 @@ def scored() -> pa.Table:
 
 def test_every_stage_has_a_schema_that_holds_the_one_before() -> None:
     assert tuple(SCHEMAS) == STAGES
-    for before, after in zip(STAGES, STAGES[1:], strict=False):
+    for before, after in pairwise(STAGES):
         assert SCHEMAS[after].names[: len(SCHEMAS[before])] == SCHEMAS[before].names
     assert PROMPTS.names[:4] == CANDIDATES.names[:4]
 

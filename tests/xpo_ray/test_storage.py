@@ -26,7 +26,7 @@ from xpo_ray.storage import (
 )
 
 KEY = "iteration-0001/scored/shard-00000"
-NOTHING = {"commits": [], "checkpoints": []}
+NOTHING: dict[str, list[object]] = {"commits": [], "checkpoints": []}
 
 
 def attempt(root: Path, number: int = 1, adopted: object = NOTHING) -> LocalStorage:

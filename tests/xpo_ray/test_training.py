@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from tests import tables
 from xpo_ray.algorithms import Row
-from xpo_ray.checkpoints import load_model
+from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import TrainingDiverged
 from xpo_ray.logprobs import plain
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
-from xpo_ray.spec.algorithm import DpoObjective
+from xpo_ray.spec.algorithm import DpoObjective, IpoObjective, SppoObjective
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.training import StepOrder, Trainer, canary_logp
@@ -63,6 +64,8 @@ def shard(preferences: Sequence[dict[str, Any]], folder: Path, dtype: Any = "flo
 
 
 MIXED = [tables.pair(0, 2, 0), tables.tie(1, 2, 0), tables.dropped(), tables.pair(1, 0, 0)]
+RICH = [tables.pair(0, 2, 0, 1), tables.pair(1, 2, 0, label=0.8), tables.tie(0, 1, 0), tables.pair(1, 0)]
+"""Two comparators, a comparator that is in no pair, a soft label, none."""
 
 
 def whole(table: pa.Table, step: int = 1) -> Window:
@@ -111,7 +114,8 @@ class ByHand:
                     logp(self.model, row["prompt_ids"], ids[k]) - row["reference_logps"][k]
                     for k in (p["chosen"], p["rejected"])
                 ]
-                losses.append(torch.log1p(torch.exp(-BETA * (delta[0] - delta[1]))))
+                u, label = BETA * (delta[0] - delta[1]), p["label"]
+                losses.append(label * torch.log1p(torch.exp(-u)) + (1 - label) * torch.log1p(torch.exp(u)))
             bonuses += [logp(self.model, row["prompt_ids"], ids[k]) for k in p["comparators"]]
         nothing = torch.zeros(())
         preference = torch.stack(losses).mean() if losses else nothing
@@ -121,7 +125,7 @@ class ByHand:
         """One step; returns the two losses and the norm of the gradient."""
         weights = list(self.model.parameters())
         preference, bonus = self.loss(table, kappa)
-        grads = torch.autograd.grad(preference + bonus, weights)
+        grads = list(torch.autograd.grad(preference + bonus, weights))
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads))
         grads = [g * min(1.0, SPEC.max_grad_norm / (norm + 1e-6)) for g in grads]
         self.m = self.m or [torch.zeros_like(g) for g in grads]
@@ -138,8 +142,9 @@ class ByHand:
         return float(preference.detach()), float(bonus.detach()), norm
 
 
-def test_three_steps_are_those_written_out_by_hand(model_folder: Path) -> None:
-    table = shard(MIXED, model_folder)
+@pytest.mark.parametrize("preferences", [MIXED, RICH], ids=["mixed", "rich"])
+def test_three_steps_are_those_written_out_by_hand(model_folder: Path, preferences: list[dict[str, Any]]) -> None:
+    table = shard(preferences, model_folder)
     mine, hand = trainer(model_folder), ByHand(load_model(model_folder, "float32"))
     for step in (1, 2, 3):
         result = mine.step(order(whole(table, step)), [table])
@@ -170,6 +175,41 @@ def test_bfloat16_computes_and_its_first_step_has_loss_log_2_too(model_folder: P
     assert {p.dtype for p in one.model.parameters()} == {torch.float32}
     assert not unchanged(one, before)
     assert one.step(order(whole(table, 2)), [table]).metrics["loss/preference"] < LOG_2 - 5e-3
+
+
+def test_dropout_of_the_models_config_is_off(tmp_path: Path, model_folder: Path) -> None:
+    model = load_model(model_folder, "float32")
+    model.config.attention_dropout = 0.5
+    save_model(model, model_folder, tmp_path / "model")
+    table = shard(MIXED, model_folder)
+    metrics = trainer(tmp_path / "model").step(order(whole(table)), [table]).metrics
+    assert metrics["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_in_bfloat16_a_reference_scored_in_the_trainers_batches_is_the_policy_to_the_bit(model_folder: Path) -> None:
+    table = shard([tables.pair(0, 2, 0), tables.pair(1, 0, 0)], model_folder, "bfloat16")
+    metrics = trainer(model_folder, dtype="bfloat16").step(order(whole(table)), [table]).metrics
+    assert (metrics["rewards/margins"], metrics["kl/reference_policy"]) == (0.0, 0.0)
+
+
+def test_bfloat16_moves_the_weights_where_float32_moves_them(model_folder: Path) -> None:
+    moves = []
+    for dtype in ("float32", "bfloat16"):
+        one = trainer(model_folder, dtype=dtype)
+        before, table = parameters(one), shard(MIXED, model_folder, dtype)
+        for step in (1, 2):
+            one.step(order(whole(table, step)), [table])
+        moves.append(torch.cat([(a - b).flatten() for a, b in zip(parameters(one), before, strict=True)]))
+    assert float(torch.cosine_similarity(moves[0], moves[1], dim=0)) > 0.98
+
+
+def test_sppo_reads_win_probabilities_and_both_log_ratios(model_folder: Path) -> None:
+    table = harmed(shard([tables.pair(0, 2, wins_chosen=0.9, wins_rejected=0.2)], model_folder), 0, -30.0)
+    one = trainer(model_folder)
+    delta = float(logp(one.model, PROMPTS[0], triple(0)[0]["ids"]).detach()) + 30.0
+    metrics = one.step(order(whole(table), objective=SppoObjective(kind="sppo")), [table]).metrics
+    expected = ((delta - 0.4 / BETA) ** 2 + (0.0 + 0.3 / BETA) ** 2) / 2
+    assert metrics["loss/preference"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_training_raises_the_chosen_over_the_rejected(model_folder: Path) -> None:
@@ -226,9 +266,11 @@ def test_where_ties_alone_stand_and_kappa_is_zero_old_momentum_moves_nothing(mod
     table, ties = shard(MIXED, model_folder), shard([tables.tie(1, 2, 0)], model_folder)
     one = trainer(model_folder)
     one.step(order(whole(table)), [table])
-    before = parameters(one)
+    before, moments = parameters(one), deepcopy(list(one.optimizer.state.values()))
     one.step(order(whole(ties, 2), kappa=0.0), [ties])
     assert unchanged(one, before)
+    for state, kept in zip(one.optimizer.state.values(), moments, strict=True):
+        assert all(torch.equal(state[name], kept[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
 
 
 def test_micro_batches_add_up_to_the_gradient_of_the_whole_window(model_folder: Path) -> None:
@@ -315,7 +357,9 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_no_trace(model_folder: Path,
     one, other = trainer(model_folder, spec), trainer(model_folder, spec)
     before = parameters(one)
     for place in (0, 3):
-        with pytest.raises(TrainingDiverged, match="loss of step 7 of iteration 1 is nan; lower training.learning_rate"):
+        with pytest.raises(
+            TrainingDiverged, match=r"loss of step 7 of iteration 1 is nan; lower training\.learning_rate"
+        ):
             one.step(order(whole(table, 7)), [harmed(table, place, math.nan)])
     assert unchanged(one, before)
     for each in (one, other):
@@ -324,8 +368,6 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_no_trace(model_folder: Path,
 
 
 def test_a_gradient_that_is_not_finite_stops_before_any_weight_has_changed(model_folder: Path) -> None:
-    from xpo_ray.spec.algorithm import IpoObjective
-
     table = harmed(shard([tables.pair(0, 2)], model_folder), 0, 1.5e19)
     one = trainer(model_folder)
     before = parameters(one)

@@ -4,7 +4,6 @@ Every comparison is of two responses and is made in both orders, so that no plac
 middle one would never stand first.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -24,15 +23,10 @@ class Beside:
 
 def add_scores(judge: Judge | None, based: pa.Table, base: pa.Table | None, previous: pa.Table | None) -> pa.Table:
     """BASED → JUDGED. The response's own score is the one beside the base's; without a base, beside the previous one's."""
-    nothing = [Beside()] * based.num_rows
-    to_base = nothing if judge is None or base is None else _beside(judge, based, base)
-    if previous is not None and base is not None and previous.equals(base):
-        to_previous = to_base  # after the first iteration: judged once
-    else:
-        to_previous = nothing if judge is None or previous is None else _beside(judge, based, previous)
-    own = to_base if base is not None else to_previous
-    if judge is not None and base is None and previous is None:
-        own = [Beside(score=_score(j, 0)) for j in judge.judge(_comparisons(based))]
+    to_base = _beside(judge, based, base)
+    same = previous is not None and base is not None and previous.equals(base)  # so it is after the first iteration
+    to_previous = to_base if same else _beside(judge, based, previous)
+    own = _alone(judge, based) if base is None and previous is None else to_previous if base is None else to_base
     columns = (
         [b.score for b in own],
         [b.other for b in to_base],
@@ -43,7 +37,15 @@ def add_scores(judge: Judge | None, based: pa.Table, base: pa.Table | None, prev
     return extended(based, JUDGED, dict(zip(JUDGED_COLUMNS, columns, strict=True)))
 
 
-def _beside(judge: Judge, mine: pa.Table, theirs: pa.Table) -> list[Beside]:
+def _alone(judge: Judge | None, mine: pa.Table) -> list[Beside]:
+    if judge is None:
+        return [Beside()] * mine.num_rows
+    return [Beside(score=_score(j, 0)) for j in judge.judge(_comparisons(mine))]
+
+
+def _beside(judge: Judge | None, mine: pa.Table, theirs: pa.Table | None) -> list[Beside]:
+    if judge is None or theirs is None:
+        return [Beside()] * mine.num_rows
     forward = judge.judge(_comparisons(mine, theirs))
     backward = judge.judge(_comparisons(theirs, mine))
     return [_both_orders(f, b) for f, b in zip(forward, backward, strict=True)]
@@ -71,8 +73,7 @@ def _both_orders(forward: Judgement, backward: Judgement) -> Beside:
 
 
 def _score(judgement: Judgement, place: int) -> float | None:
-    scores: Sequence[float | None] | None = judgement.scores
-    return None if scores is None else scores[place]
+    return None if judgement.scores is None else judgement.scores[place]
 
 
 def _won(score: float | None, other: float | None) -> float | None:

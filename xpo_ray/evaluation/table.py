@@ -28,7 +28,8 @@ DRAWN = pa.schema(DRAWN_FIELDS)
 BASED = pa.schema(
     [*DRAWN_FIELDS, pa.field("base_logp", pa.float64(), nullable=False)]
 )  # of the response under the base
-# score: of this response; base_score, previous_score: of the base's and the last evaluated iterate's, judged beside it.
+# score: of this response, beside the base's; base_score, previous_score: of the base's and the last evaluated iterate's,
+# each judged beside this response alone.
 # base_win, previous_win: P(this response beats that one), 1, ½ or 0 from scores. Null where the judge failed or was not asked.
 JUDGED_COLUMNS = ("score", "base_score", "previous_score", "base_win", "previous_win")
 JUDGED = pa.schema([*BASED, *(pa.field(name, pa.float64()) for name in JUDGED_COLUMNS)])

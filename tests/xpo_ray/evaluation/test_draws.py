@@ -15,6 +15,7 @@ from xpo_ray.generation.engine import Sampling
 from xpo_ray.logprobs import PromptGroup
 from xpo_ray.policy import Policy
 from xpo_ray.seeds import seed_of
+from xpo_ray.shards import PROMPTS
 from xpo_ray.spec.loading import parse_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,7 +52,7 @@ def prompts() -> pa.Table:
     shard = tables.prompts([[20, 21], [22], [23, 24, 25]], pairs=True).to_pylist()
     for name in ("chosen", "rejected"):
         shard[1] |= {name: None, f"{name}_ids": None, f"{name}_ended": None}
-    return pa.Table.from_pylist(shard, schema=tables.PROMPTS)
+    return pa.Table.from_pylist(shard, schema=PROMPTS)
 
 
 def test_every_prompt_gets_one_response_and_its_log_prob_under_the_weights_that_drew_it(trained: Policy) -> None:

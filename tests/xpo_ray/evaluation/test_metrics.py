@@ -44,7 +44,9 @@ def test_z95_is_the_normal_quantile() -> None:
 
 
 def test_reward_is_the_mean_score_with_a_normal_interval_and_gain_is_paired() -> None:
-    got = metrics({"score": 1.0, "base_score": 0.5}, {"score": 2.0, "base_score": 1.0}, {"score": 6.0, "base_score": 3.0})
+    got = metrics(
+        {"score": 1.0, "base_score": 0.5}, {"score": 2.0, "base_score": 1.0}, {"score": 6.0, "base_score": 3.0}
+    )
     sem = math.sqrt(((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 2 / 3)
     assert got["reward"] == 3.0
     assert (got["reward/low"], got["reward/high"]) == pytest.approx((3.0 - Z95 * sem, 3.0 + Z95 * sem))
@@ -52,7 +54,9 @@ def test_reward_is_the_mean_score_with_a_normal_interval_and_gain_is_paired() ->
 
 
 def test_a_response_without_a_score_is_counted_and_never_a_zero() -> None:
-    got = metrics({"score": 4.0, "base_score": 1.0}, {"score": None, "base_score": 1.0}, {"score": 2.0, "base_score": None})
+    got = metrics(
+        {"score": 4.0, "base_score": 1.0}, {"score": None, "base_score": 1.0}, {"score": 2.0, "base_score": None}
+    )
     assert (got["prompts"], got["unjudged"]) == (3.0, 1.0)
     assert (got["reward"], got["gain"]) == (3.0, 3.0)
 

@@ -82,15 +82,25 @@ def test_the_base_is_judged_alone_and_once() -> None:
     assert [len(c.responses) for c in judge.seen] == [1, 1]
 
 
-def test_a_response_stands_beside_the_bases_and_the_previous_iterates_in_both_orders() -> None:
+def test_a_response_stands_beside_one_rival_at_a_time_in_both_orders() -> None:
     judge = Length()
     add_scores(judge, responses("mine…"), responses("base"), responses("previous"))
     assert [[r.text for r in c.responses] for c in judge.seen] == [
-        ["mine…", "base", "previous"],
-        ["previous", "base", "mine…"],
+        ["mine…", "base"],
+        ["base", "mine…"],
+        ["mine…", "previous"],
+        ["previous", "mine…"],
     ]
-    assert [r.ended for r in judge.seen[0].responses] == [False, True, True]
+    assert [r.ended for r in judge.seen[0].responses] == [False, True]
     assert judge.seen[0].prompt == ({"role": "user", "content": "question 0"},)
+
+
+def test_where_the_previous_iterate_is_the_base_it_is_judged_once() -> None:
+    judge = Length()
+    base = add_scores(judge, responses("base"), None, None)
+    judge.seen.clear()
+    assert scores(add_scores(judge, responses("mine…"), base, base)) == [(5.0, 4.0, 4.0, 1.0, 1.0)]
+    assert len(judge.seen) == 2
 
 
 def test_scores_and_wins_of_both_rivals() -> None:
@@ -114,7 +124,8 @@ def test_win_probabilities_of_both_orders_are_averaged() -> None:
 def test_the_previous_iterate_alone_is_found_in_its_place() -> None:
     assert scores(add_scores(Length(), responses("abc"), None, responses("abcd"))) == [(3.0, None, 4.0, None, 0.0)]
     ((_, _, _, base_win, previous_win),) = scores(add_scores(Ranker(), responses("abc"), None, responses("a")))
-    assert (base_win, previous_win) == (None, pytest.approx(0.8))
+    assert base_win is None
+    assert previous_win == pytest.approx(0.8)
 
 
 def test_a_failed_judgement_leaves_nulls_and_the_others_stand() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,7 @@ def slow_draw(model: PreTrainedModel, prompt: Sequence[int], seed: int, tokens: 
     ids = list(prompt)
     for u in uniforms([seed], tokens)[0].tolist():
         probs = next_logits(model, ids).double().softmax(-1).tolist()
-        reached = 0.0
-        for token, p in enumerate(probs):
-            reached += p
-            if reached > u:
-                break
+        token = next(i for i, reached in enumerate(accumulate(probs)) if reached > u)
         ids.append(token)
         if token == EOS:
             break
