@@ -1,4 +1,4 @@
-"""One AdamW loop for the small models of the benchmarks: warm-up, then a straight line to zero; plain PyTorch, no Ray.
+"""One training loop for the small models of the benchmarks: warm-up, then a straight line to zero; plain PyTorch, no Ray.
 
 small_policy and small_reward_model call it with a loss of their own. Batches are right-padded and need no attention mask,
 because in a causal model no token sees what stands behind it; the losses read real positions alone.
@@ -36,27 +36,22 @@ def batches_of(items: Sequence[Item], size: int, length: Callable[[Item], int], 
 
 def fit(
     model: torch.nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
     batches: Sequence[Sequence[Item]],
     loss: Callable[[Sequence[Item]], Tensor],
-    *,
-    learning_rate: float,
-    weight_decay: float,
     what: str,
 ) -> None:
-    """One step per batch."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, len(batches)))
+    """One step per batch; each optimizer's learning rate is its highest."""
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, len(batches))) for o in optimizers]
     model.train()
     progress = Progress(what, len(batches))
     for batch in batches:
         value = loss(batch)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for stepper in (*optimizers, *schedules):
+            stepper.step()
         progress.step(float(value.detach()))
     model.eval()
 

@@ -33,14 +33,8 @@ def train_reward_model(folder: Path, policy: Path, pairs: Sequence[Pair], limits
     rows = [row for pair in pairs if (row := _texts(tokenizer, pair, limits)) is not None]
     rng = random.Random(seed)
     batches = [b for _ in range(EPOCHS) for b in batches_of(rows, BATCH, lambda r: max(map(len, r)), rng)]
-    fit(
-        model,
-        batches,
-        lambda b: bradley_terry(model, b),
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-        what="reward model",
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    fit(model, [optimizer], batches, lambda b: bradley_terry(model, b), "reward model")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -46,13 +48,23 @@ def make(kind: str) -> PreTrainedModel:
         match kind:
             case "qwen2":
                 return Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True)).eval()
+            case "gpt2":  # positions are learned and absolute: a prompt that is padded must not be shifted
+                gpt2 = {
+                    "vocab_size": 53,
+                    "n_embd": 32,
+                    "n_layer": 2,
+                    "n_head": 4,
+                    "n_positions": 128,
+                    "initializer_range": 0.3,
+                }
+                return GPT2LMHeadModel(GPT2Config(**gpt2, bos_token_id=None, eos_token_id=1)).eval()
             case "mistral":
                 return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()
             case _:
                 return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "mistral"])
+@pytest.fixture(scope="module", params=["llama", "qwen2", "mistral", "gpt2"])
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     return make(request.param)
 

@@ -26,7 +26,7 @@ def rows() -> list[dict[str, Any]]:
             [tables.candidate("policy", [13]), tables.candidate("reference", [14, 1])],
         ],
         [tables.pair(0, 1, 1), tables.tie(0, 1, 1), tables.dropped()],
-        [[-4.0, -5.0], [None, -9.0], [None, None]],
+        [[-4.0, -5.0], [None, -7.5], [None, None]],
     )
     made: list[dict[str, Any]] = table.to_pylist()
     return made
@@ -79,7 +79,7 @@ def test_entropy_is_the_mean_over_responses() -> None:
 
 def test_kl_is_estimated_on_draws_whose_sampler_is_known() -> None:
     got = values()
-    assert got["kl/reference_policy"] == pytest.approx(((-5.0 + 6.0) + (-9.0 + 8.0)) / 2)
+    assert got["kl/reference_policy"] == pytest.approx(((-5.0 + 6.0) + (-7.5 + 8.0)) / 2)
     assert got["kl/policy_reference"] == pytest.approx(-3.0 + 4.0)
 
 

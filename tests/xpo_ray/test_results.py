@@ -44,10 +44,11 @@ def opened(root: Path, run: Prepared, *, resume: bool = False, **record: Any) ->
 
 def publish(attempt: Attempt, iteration: int, step: int = 0) -> Checkpoint:
     """A checkpoint whose weights say which one it is."""
+    says = f"weights {iteration}" if step == 0 else f"weights {iteration} and {step} steps"
 
     def write(folder: Path) -> None:
         (folder / "model").mkdir()
-        (folder / "model" / "model.safetensors").write_text(f"weights {iteration}")
+        (folder / "model" / "model.safetensors").write_text(says)
         (folder / "trainer").mkdir()
         (folder / "trainer" / "state.safetensors").write_text("moments")
 

@@ -25,6 +25,6 @@ def demo_spec(name: str) -> dict[str, Any]:
         "algorithm": ALGORITHMS[name],
         "sampling": {"temperature": 1.0, "max_new_tokens": 64},
         "judge": {"kind": "python", "function": "xpo_ray.demo.judge:score"},
-        "training": {"learning_rate": 3.0e-4, "batch_size": 16, "epochs": 2},
+        "training": {"learning_rate": 2.0e-4, "batch_size": 16},
         "output": {"path": f"./{name}"},
     }

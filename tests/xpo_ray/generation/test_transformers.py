@@ -11,7 +11,15 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.transformers import TransformersEngine, pick, uniforms
@@ -39,6 +47,16 @@ SEEDS = [101, 102, 103, 104, 105]
 def make(kind: str) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
+        if kind == "gpt2":  # absolute positions
+            gpt2 = {
+                "vocab_size": 41,
+                "n_embd": 32,
+                "n_layer": 2,
+                "n_head": 4,
+                "n_positions": 128,
+                "initializer_range": 0.2,
+            }
+            return GPT2LMHeadModel(GPT2Config(**gpt2, bos_token_id=None, eos_token_id=None)).eval()
         if kind == "mistral":
             return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=5)).eval()
         return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
@@ -104,7 +122,7 @@ def test_a_draw_does_not_depend_on_its_neighbours_in_the_batch(model: PreTrained
     assert together == alone == reversed_batch
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2"])
 def test_draws_are_those_of_single_sequences_without_a_cache(kind: str) -> None:
     model = make(kind)
     drawn = TransformersEngine(model, [EOS]).draw(PROMPTS, SEEDS, sampled(16))
