@@ -258,7 +258,7 @@ def test_the_plan_is_json_and_a_table_that_says_at_most(folder: Path) -> None:
 
 
 def test_long_online_runs_show_their_first_and_last_iterations(folder: Path) -> None:
-    made = plan(spec(folder, XPO | {"data": "accumulate"}, training={"batch_size": 2}))
+    made = plan(spec(folder, XPO | {"data": "accumulate"}, training={"batch_size": 2}, data={"partitions": 50}))
     lines = text(made).splitlines()
     assert any("…" in line for line in lines)
     assert any(line.startswith("│ 50 ") for line in lines)

