@@ -17,7 +17,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from xpo_ray.demo.world import World
 from xpo_ray.seeds import seed_of
 
-VOCABULARY = 1280
+VOCABULARY = 1400
+"""At most; enough for every word of the corpus to be one token."""
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -43,13 +44,7 @@ class Row:
     start: int
 
 
-def train_base(
-    folder: Path,
-    world: World,
-    *,
-    seed: int = 0,
-    progress: Callable[[int, int], None],
-) -> Path:
+def train_base(folder: Path, world: World, *, seed: int = 0, progress: Callable[[int, int], None]) -> Path:
     """Train tokenizer and model on the corpus, save both in folder/base, and return that folder.
 
     `progress` is called with (steps done, steps in all) after each step. The same seed, versions and number of threads
@@ -92,7 +87,7 @@ def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """An untrained Llama in float32 for the tokenizer; the random state of the process is left as it was."""
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=3,

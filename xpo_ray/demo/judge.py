@@ -15,46 +15,19 @@ from xpo_ray.judges.judgement import Message
 LONGEST_WORDS = 40
 EXAMPLE_WORDS = ("for example", "for instance")
 WARM_WORDS = ("good question", "nice", "happy", "lovely", "wonderful")
-INVITING_WORDS = ("try it", "start small", "tell me how", "let me know")
+INVITING_WORDS = ("try it", "start small", "tell me how")
 EVASIVE_WORDS = ("it depends", "hard to say", "who knows", "rather not", "perhaps", "i forget", "or was it")
 UNKIND_WORDS = ("stop asking", "not again", "you should know", "except you")
 SELLING_WORDS = ("buy", "half price", "order now", "call us")
 SMALL_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "at",
-        "do",
-        "for",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "my",
-        "no",
-        "of",
-        "on",
-        "one",
-        "or",
-        "the",
-        "than",
-        "them",
-        "to",
-        "up",
-        "when",
-        "with",
-        "you",
-        "your",
-    ]
+    re.findall(r"\w+", "a an and at do for how i in is it my no of on one or than the them to up when with you your")
 )
 
 
 def score(prompt: list[Message], responses: list[str]) -> list[float]:
-    """Points of each response, from about −9 (annoying and repetitive) over 0 (beside the point) to 10.
+    """Points of each response: content × manner − annoyance, from −9 over 0 (beside the point) to 10.
 
-    Raises UserError for a prompt that names none of the demo's topics: it cannot be judged, so it gets no score.
+    Raises UserError for a prompt that names none of the demo's tasks: it cannot be judged, so it gets no score.
     """
     question = prompt[-1]["content"]
     topic = topic_of(question)
@@ -64,28 +37,25 @@ def score(prompt: list[Message], responses: list[str]) -> list[float]:
             f"the demo's judge knows {len(TOPICS)} tasks ({known}, ...) and the prompt {question!r} names none of them; "
             "judge other prompts with a function of your own"
         )
-    return [round(_points(topic, response), 3) for response in responses]
-
-
-def _points(topic: Topic, response: str) -> float:
-    content = _content(topic, response)
-    manner = _manner(response) if content else 0.0
-    return content + manner - _annoyance(response)
+    return [round(_content(topic, r) * _manner(r) - _annoyance(r), 3) for r in responses]
 
 
 def _content(topic: Topic, response: str) -> float:
-    """0 to 6: 1 for being about the topic, 3 for its step, 2 for its example (1 if it is not said to be one)."""
+    """0 to 5 points: ½ for naming the topic, 2½ for its step, 2 for its example (1 if it is not said to be one)."""
     named = 0.5 if _share(f"{topic.task} {topic.thing}", response) > 0 else 0.0
-    introduced = 2.0 if _says(response, EXAMPLE_WORDS) else 1.0
-    return named + 2.5 * _share(topic.step, response) + introduced * _share(topic.example, response)
+    worth = 2.0 if _says(response, EXAMPLE_WORDS) else 1.0
+    return named + 2.5 * _share(topic.step, response) + worth * _share(topic.example, response)
 
 
 def _manner(response: str) -> float:
-    """0 to 4: 1½ points for warmth, 1 for inviting to act, ½ for a proper end, 1 for being short."""
+    """1 to 2: 0.4 each for warmth and for inviting to act, 0.1 each for a proper end and for being short.
+
+    A factor, so that kind words about nothing earn next to nothing.
+    """
     ends = response.rstrip().endswith((".", "!", "?"))
     short = len(response.split()) <= LONGEST_WORDS
     warm, inviting = _says(response, WARM_WORDS), _says(response, INVITING_WORDS)
-    return 2.0 * warm + 2.0 * inviting + 0.5 * ends + 0.5 * short
+    return 1.0 + 0.4 * warm + 0.4 * inviting + 0.1 * ends + 0.1 * short
 
 
 def _annoyance(response: str) -> float:

@@ -1,11 +1,11 @@
 """The styles of answer in the demo, and how common each is in the corpus that the base model learns from.
 
-The world writes answers with `answer`, measurements read them back with `style_of`. The judge knows no styles.
+The world writes answers with `Style.write`, measurements read them back with `style_of`. The judge knows no styles.
 """
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from xpo_ray.demo.topics import Topic
 
@@ -14,44 +14,46 @@ OTHER = "other"
 BEST = "mentor"
 """The style that the judge likes best; it is rare in the corpus and in no preference pair."""
 
+Part = tuple[str, ...]
+"""One sentence in several wordings; {task}, {thing}, {step} and {example} are filled in from the topic."""
+
 
 @dataclass(frozen=True)
 class Style:
-    """One way of answering; every part of `parts` is a sentence with its wordings, joined by blanks."""
+    """One way of answering: parts joined by blanks."""
 
     name: str
     share: float
     """Of the corpus."""
-    parts: tuple[tuple[str, ...], ...]
+    parts: tuple[Part, ...]
+    in_pairs: float = 0.1
+    """How often the preference pairs hold the style, as a weight: helpful ones mostly, the base's bad habits seldom."""
 
     def write(self, topic: Topic, rng: random.Random) -> str:
         text = " ".join(rng.choice(wordings) for wordings in self.parts)
-        return text.format(**_slots(topic))
+        return text.format(**asdict(topic))
 
     def pattern(self) -> re.Pattern[str]:
         """Matches every text that the style can write, and those that differ in the slots alone."""
         return re.compile(" ".join(f"(?:{'|'.join(map(_loose, wordings))})" for wordings in self.parts))
 
 
-Part = tuple[str, ...]
-"""One sentence in several wordings; {task}, {thing}, {step} and {example} are filled in from the topic."""
-
 WELCOME: Part = ("Good question!", "What a nice plan!", "I am happy to help!")
 STEP: Part = ("To {task}, {step}.", "If you want to {task}, {step}.")
 EXAMPLE: Part = ("For example, {example}.",)
-INVITATION: Part = ("Try it today and tell me how it went.", "Start small and let me know how it goes.")
+INVITATION: Part = ("Try it today and tell me how it went.", "Start small and tell me how it goes.")
 COLD_END: Part = ("That is all.", "The rest is easy.", "Most people know that.")
 
 STYLES: tuple[Style, ...] = (
     Style("curt", 0.08, (("Just {step}.", "Simply {step}.", "You only have to {step}."),)),
-    Style("plain", 0.11, (STEP, COLD_END)),
-    Style("polite", 0.09, (WELCOME, STEP, COLD_END)),
-    Style("textbook", 0.065, (STEP, EXAMPLE, COLD_END)),
-    Style("coaching", 0.07, (STEP, INVITATION)),
-    Style("teaching", 0.045, (WELCOME, STEP, EXAMPLE, COLD_END)),
-    Style("hosting", 0.045, (WELCOME, STEP, INVITATION)),
-    Style("guiding", 0.035, (STEP, EXAMPLE, INVITATION)),
-    Style(BEST, 0.015, (WELCOME, STEP, EXAMPLE, INVITATION)),
+    Style("plain", 0.11, (STEP, COLD_END), in_pairs=1.0),
+    Style("polite", 0.09, (WELCOME, STEP, COLD_END), in_pairs=1.0),
+    Style("textbook", 0.065, (STEP, EXAMPLE, COLD_END), in_pairs=1.0),
+    Style("coaching", 0.07, (STEP, INVITATION), in_pairs=1.0),
+    Style("teaching", 0.045, (WELCOME, STEP, EXAMPLE, COLD_END), in_pairs=1.0),
+    Style("hosting", 0.045, (WELCOME, STEP, INVITATION), in_pairs=1.0),
+    Style("guiding", 0.035, (STEP, EXAMPLE, INVITATION), in_pairs=1.0),
+    Style(BEST, 0.015, (WELCOME, STEP, EXAMPLE, INVITATION), in_pairs=0.0),
     Style(
         "cheering",
         0.08,
@@ -103,10 +105,6 @@ STYLES: tuple[Style, ...] = (
 def style_of(response: str) -> str:
     """The name of the style whose templates a response fits, or OTHER."""
     return next((name for name, pattern in _PATTERNS if pattern.fullmatch(response.strip())), OTHER)
-
-
-def _slots(topic: Topic) -> dict[str, str]:
-    return {"task": topic.task, "thing": topic.thing, "step": topic.step, "example": topic.example}
 
 
 def _loose(template: str) -> str:

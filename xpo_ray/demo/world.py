@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xpo_ray.demo.judge import score
-from xpo_ray.demo.styles import BEST, STYLES, Style
+from xpo_ray.demo.styles import STYLES, Style
 from xpo_ray.demo.topics import TOPICS, Topic
 from xpo_ray.judges.judgement import Message
 from xpo_ray.seeds import seed_of, seeded_order
@@ -94,14 +94,17 @@ def write_world(folder: Path, seed: int = 0) -> World:
     """Write train.parquet, test.parquet and corpus.parquet into a folder; the same seed gives the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     prompts = all_prompts(seed)
-    rng = random.Random(seed_of(seed, "demo answers"))
     train, rest = prompts[:TRAIN_PROMPTS], prompts[TRAIN_PROMPTS:]
     held_out, corpus = rest[:HELD_OUT_PROMPTS], rest[HELD_OUT_PROMPTS:]
     world = World(folder / "train.parquet", folder / "test.parquet", folder / "corpus.parquet")
-    pq.write_table(_pairs(train, rng), world.train)
-    pq.write_table(_pairs(held_out, rng), world.evaluation)
-    pq.write_table(_corpus(corpus, rng), world.corpus)
+    pq.write_table(_pairs(train, _rng(seed, "train")), world.train)
+    pq.write_table(_pairs(held_out, _rng(seed, "test")), world.evaluation)
+    pq.write_table(_corpus(corpus, _rng(seed, "corpus")), world.corpus)
     return world
+
+
+def _rng(seed: int, table: str) -> random.Random:
+    return random.Random(seed_of(seed, "demo answers", table))
 
 
 def all_prompts(seed: int) -> list[Prompt]:
@@ -131,11 +134,11 @@ def _pairs(prompts: Sequence[Prompt], rng: random.Random) -> pa.Table:
 
 
 def _pair(prompt: Prompt, rng: random.Random) -> tuple[str, str]:
-    """Two answers in different styles, the best style left out, the better one first; near ties are drawn again."""
-    usual = [style for style in STYLES if style.name != BEST]
+    """Two answers, the better one first; near ties are drawn again."""
+    weights = [style.in_pairs for style in STYLES]
     asked = [Message(role="user", content=prompt.text)]
     while True:
-        answers = [style.write(prompt.topic, rng) for style in rng.sample(usual, 2)]
+        answers = [style.write(prompt.topic, rng) for style in rng.choices(STYLES, weights, k=2)]
         first, second = score(asked, answers)
         if abs(first - second) >= CLEAR_MARGIN:
             return (answers[0], answers[1]) if first > second else (answers[1], answers[0])
