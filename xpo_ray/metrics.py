@@ -56,7 +56,8 @@ class WindowMetrics:
         for name, value in sums.items():
             self._add(name, value, count)
         self._add("logps/comparator", float(comparators_C.detach().sum()), len(comparators_C))
-        self._add("entropy", float(out.entropy_S.sum()), len(out.entropy_S))
+        if out.entropy_S is not None:
+            self._add("entropy", float(out.entropy_S.sum()), len(out.entropy_S))
         origins = [o for e in examples for o in e.origins]
         references = [r for e in examples for r in e.reference_logps]
         for origin, reference, logp in zip(origins, references, out.logp_S.tolist(), strict=True):

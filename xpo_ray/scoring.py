@@ -48,7 +48,7 @@ def sequence_logps(
     out: list[list[float]] = [[] for _ in groups]
     filled = [i for i, g in enumerate(groups) if g.responses]
     device = next(model.parameters()).device
-    for batch in micro_batches([groups[i] for i in filled], micro_batch_tokens):
+    for batch in micro_batches([groups[i] for i in filled], micro_batch_tokens, log_probs):
         chosen = [filled[i] for i in batch]
         with precision(dtype, device):
             flat = iter(log_probs(model, [groups[i] for i in chosen]).logp_S.tolist())

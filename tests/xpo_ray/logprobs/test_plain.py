@@ -7,61 +7,18 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import PreTrainedModel
 
+from tests.xpo_ray.logprobs.models import make
 from xpo_ray.logprobs import PromptGroup, micro_batches, plain, precision
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SIZES = {
-    "vocab_size": 53,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.3,
-    "bos_token_id": None,
-    "eos_token_id": 1,
-}
 GROUPS = (
     PromptGroup([3, 4, 5, 6, 7, 8, 9], ([10, 11, 1], [12, 1])),
     PromptGroup([20], ([21, 22, 23, 24, 25, 26, 27, 28, 1], [30])),
     PromptGroup([40, 41], ([1],)),
 )
-
-
-def make(kind: str) -> PreTrainedModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        match kind:
-            case "qwen2":
-                return Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True)).eval()
-            case "gpt2":  # positions are learned and absolute: a prompt that is padded must not be shifted
-                gpt2 = {
-                    "vocab_size": 53,
-                    "n_embd": 32,
-                    "n_layer": 2,
-                    "n_head": 4,
-                    "n_positions": 128,
-                    "initializer_range": 0.3,
-                }
-                return GPT2LMHeadModel(GPT2Config(**gpt2, bos_token_id=None, eos_token_id=1)).eval()
-            case "mistral":
-                return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()
-            case _:
-                return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "mistral", "gpt2"])
@@ -94,7 +51,7 @@ def gradients(model: PreTrainedModel, loss: Tensor) -> list[Tensor]:
 
 
 def test_log_probs_entropies_and_counts_are_those_of_single_sequences(model: PreTrainedModel) -> None:
-    out = plain(model, GROUPS)
+    out = plain(model, GROUPS, entropy=True)
     expected = [slow(model, p, r) for p, r in sequences(GROUPS)]
     torch.testing.assert_close(out.logp_S, torch.stack([e[0] for e in expected]), atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(out.entropy_S, torch.tensor([e[1] for e in expected]), atol=2e-5, rtol=1e-5)
@@ -103,7 +60,7 @@ def test_log_probs_entropies_and_counts_are_those_of_single_sequences(model: Pre
 
 def test_gradients_are_those_of_single_sequences_and_finite_in_spite_of_padding(model: PreTrainedModel) -> None:
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.25])
-    mine = gradients(model, (plain(model, GROUPS).logp_S * weights).sum())
+    mine = gradients(model, (plain(model, GROUPS, entropy=True).logp_S * weights).sum())
     slowly = torch.stack([slow(model, p, r)[0] for p, r in sequences(GROUPS)])
     for ours, theirs in zip(mine, gradients(model, (slowly * weights).sum()), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
@@ -122,7 +79,7 @@ def test_log_probs_are_sums_not_means_and_in_nats(llama: PreTrainedModel) -> Non
     with torch.no_grad():
         kept = head.clone()
         head.zero_()
-        out = plain(llama, GROUPS)
+        out = plain(llama, GROUPS, entropy=True)
         head.copy_(kept)
     torch.testing.assert_close(out.logp_S, -math.log(53) * torch.tensor([3.0, 2.0, 9.0, 1.0, 1.0]))
     torch.testing.assert_close(out.entropy_S, torch.full((5,), math.log(53)))
@@ -142,20 +99,20 @@ def test_the_padding_id_does_not_matter_even_where_it_is_drawn(llama: PreTrained
 
 
 def test_entropy_carries_no_gradient(llama: PreTrainedModel) -> None:
-    out = plain(llama, GROUPS)
+    out = plain(llama, GROUPS, entropy=True)
     assert out.logp_S.requires_grad
     assert not out.entropy_S.requires_grad
 
 
 def test_bfloat16_computes_in_that_precision_and_sums_in_float32(llama: PreTrainedModel) -> None:
-    full = plain(llama, GROUPS).logp_S
+    full = plain(llama, GROUPS, entropy=True).logp_S
     with precision("bfloat16", torch.device("cpu")):
-        rough = plain(llama, GROUPS).logp_S
+        rough = plain(llama, GROUPS, entropy=True).logp_S
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, full)
     torch.testing.assert_close(rough, full, atol=0.5, rtol=0.05)
     with precision("float32", torch.device("cpu")):
-        assert torch.equal(plain(llama, GROUPS).logp_S, full)
+        assert torch.equal(plain(llama, GROUPS, entropy=True).logp_S, full)
 
 
 def padded(groups: Sequence[PromptGroup]) -> int:
@@ -170,7 +127,7 @@ def test_micro_batches_hold_every_group_once_and_keep_to_the_limit(limit: int) -
         PromptGroup([2] * (1 + 7 * i % 13), tuple([3] * (1 + 5 * (i + k) % 17) for k in range(1 + i % 3)))
         for i in range(40)
     ]
-    batches = list(micro_batches(groups, limit))
+    batches = list(micro_batches(groups, limit, plain))
     assert sorted(i for batch in batches for i in batch) == list(range(40))
     assert all(len(batch) == 1 or padded([groups[i] for i in batch]) <= limit for batch in batches)
     firsts = [groups[batch[0]].tokens for batch in batches]
@@ -181,9 +138,9 @@ def test_micro_batches_hold_every_group_once_and_keep_to_the_limit(limit: int) -
 
 def test_a_long_prompt_and_a_long_response_are_not_put_where_both_pad_each_other() -> None:
     groups = [PromptGroup([2] * 50, ([3],)), PromptGroup([2], ([3] * 50,))]
-    assert list(micro_batches(groups, 110)) == [[0], [1]]
-    assert list(micro_batches(groups, 200)) == [[0, 1]]
+    assert list(micro_batches(groups, 110, plain)) == [[0], [1]]
+    assert list(micro_batches(groups, 200, plain)) == [[0, 1]]
 
 
 def test_no_groups_make_no_batch() -> None:
-    assert list(micro_batches([], 100)) == []
+    assert list(micro_batches([], 100, plain)) == []

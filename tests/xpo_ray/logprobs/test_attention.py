@@ -1,0 +1,64 @@
+"""Packed attention against single sequences, and FlexAttention's mask against the blocks."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from xpo_ray.logprobs.attention import on_blocks, packed_attention
+from xpo_ray.logprobs.packing import Packing
+from xpo_ray.logprobs.seam import PromptGroup
+
+CPU = torch.device("cpu")
+UNEVEN = [PromptGroup([1, 2, 3], ([4, 5], [6])), PromptGroup([7], ([8, 9, 10, 11],)), PromptGroup([5, 5], ([1],))]
+EVEN = [PromptGroup([1, 2], ([4, 5, 6], [6, 7, 8])), PromptGroup([7, 8], ([8, 9, 10], [1, 2, 3]))]
+
+
+def inputs(tokens: int, heads: int = 4, key_heads: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(1, h, tokens, 8, generator=generator) for h in (heads, key_heads, key_heads))
+
+
+def slow(packing: Packing, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Each sequence by itself, causal; where a prompt has several responses its tokens come out the same each time."""
+    out = torch.full((q.shape[2], q.shape[1], q.shape[3]), float("nan"))
+    prompt_begins = [sum(packing.prompt_lengths[:b]) for b in range(len(packing.prompts))]
+    for u, b in enumerate(packing.prompt_of):
+        begin = packing.prompt_tokens + sum(packing.response_lengths[:u])
+        own = [prompt_begins[b] + i for i in range(packing.prompt_lengths[b])]
+        own += [begin + i for i in range(packing.response_lengths[u])]
+        made = scaled_dot_product_attention(
+            q[:, :, own],
+            k[:, :, own].repeat_interleave(2, 1),
+            v[:, :, own].repeat_interleave(2, 1),
+            is_causal=True,
+            scale=0.3,
+        )
+        out[own] = made[0].transpose(0, 1)
+    return out.unsqueeze(0)
+
+
+@pytest.mark.parametrize("groups", [UNEVEN, EVEN], ids=["uneven", "even"])
+def test_blocks_give_what_each_sequence_gives_alone(groups: list[PromptGroup]) -> None:
+    packing = Packing.of(groups, CPU)
+    q, k, v = inputs(len(packing.ids_N))
+    out = on_blocks(q, k, v, packing.blocks, 0.3)
+    torch.testing.assert_close(out, slow(packing, q, k, v), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # flex_attention warns that it was not compiled
+@pytest.mark.parametrize("groups", [UNEVEN, EVEN], ids=["uneven", "even"])
+def test_the_mask_of_flex_attention_lets_see_what_the_blocks_let_see(groups: list[PromptGroup]) -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    packing = Packing.of(groups, CPU)
+    q, k, v = inputs(len(packing.ids_N))
+    out = flex_attention(q, k, v, block_mask=packing.block_mask, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(out.transpose(1, 2), slow(packing, q, k, v), atol=1e-6, rtol=1e-5)
+
+
+def test_attention_with_soft_caps_is_refused_instead_of_being_wrong() -> None:
+    packing = Packing.of(EVEN, CPU)
+    q, k, v = inputs(len(packing.ids_N))
+    with pytest.raises(NotImplementedError, match="softcap"):
+        packed_attention(torch.nn.Module(), q, k, v, None, packing=packing, softcap=5.0)
