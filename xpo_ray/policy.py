@@ -19,7 +19,7 @@ from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import load_model, put_weights, weights_of
 from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
-from xpo_ray.logprobs import LogProbFunction, PromptGroup, plain
+from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose
 from xpo_ray.scoring import score_references, sequence_logps
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.training import canary_logp
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 class Policy:
     """Weights with a version. Every call names the version that it means, and is refused for any other."""
 
-    def __init__(self, spec: RunSpec, chat: Chat, log_probs: LogProbFunction = plain) -> None:
+    def __init__(self, spec: RunSpec, chat: Chat, log_probs: LogProbFunction | None = None) -> None:
         self.spec = spec
         self.chat = chat
-        self.log_probs = log_probs
+        self._given = log_probs
+        self.log_probs: LogProbFunction
         self.version: int | None = None
         self.engine: TransformersEngine
+        self.scorer: PreTrainedModel
 
     def load(self, path: str | Path, version: int, revision: str | None = None) -> None:
         """Take the weights of a Hugging Face folder (or hub repository)."""
@@ -59,6 +61,8 @@ class Policy:
         self._hold(model, version)
 
     def _hold(self, model: "PreTrainedModel", version: int) -> None:
+        if self.version is None or model is not self.scorer:
+            self.log_probs = self._given or choose(model).log_probs
         self.scorer = model
         drawer = model
         if self.spec.model.dtype == "bfloat16":

@@ -20,7 +20,7 @@ from xpo_ray.checkpoints import load_model, load_trainer_state, save_model, save
 from xpo_ray.errors import TrainingDiverged
 from xpo_ray.examples import Example, example, pairs_of
 from xpo_ray.ledger import pairs_hash
-from xpo_ray.logprobs import LogProbFunction, PromptGroup, micro_batches, plain, precision
+from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro_batches, precision
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.objectives import window_loss
 from xpo_ray.schedule import Window
@@ -57,14 +57,15 @@ class Trainer:
         model_path: str,
         dtype: Literal["float32", "bfloat16"],
         revision: str | None = None,
-        log_probs: LogProbFunction = plain,
+        log_probs: LogProbFunction | None = None,
         tokenizer_from: ModelSpec | None = None,
     ) -> None:
         self.spec = spec
         self.dtype = dtype
-        self.log_probs = log_probs
         self.tokenizer = (tokenizer_from.path, tokenizer_from.revision) if tokenizer_from else (model_path, revision)
         self.model = load_model(model_path, "float32", revision)
+        self.path = Choice(log_probs) if log_probs is not None else choose(self.model)
+        self.log_probs = self.path.log_probs
         self.reset_optimizer()
 
     def reset_optimizer(self) -> None:
@@ -102,10 +103,10 @@ class Trainer:
         """Forward and backward over micro-batches; divided by the window's true counts, so that they add up."""
         pairs_total = sum(e.weight > 0 for e in examples)
         comparators_total = sum(len(e.comparators) for e in examples)
-        for batch in micro_batches([e.group for e in examples], self.spec.micro_batch_tokens):
+        for batch in micro_batches([e.group for e in examples], self.spec.micro_batch_tokens, self.log_probs):
             chosen = [examples[i] for i in batch]
             with precision(self.dtype, self.device):
-                out = self.log_probs(self.model, [e.group for e in chosen])
+                out = self.log_probs(self.model, [e.group for e in chosen], entropy=True)
             pairs, comparators_C = pairs_of(chosen, out.logp_S, out.tokens_S)
             loss = window_loss(
                 order.row.objective,
