@@ -14,7 +14,10 @@ from xpo_ray.actors.placement import Cluster, connect
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
+from xpo_ray.exports.checks import check_exports
+from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.preparation import Prepared
+from xpo_ray.report.ending import report_ended
 from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
 from xpo_ray.results import Result, finish_run, read_result
 
@@ -35,13 +38,15 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter) -> R
     """Run to the end in this process, on the Ray of the spec's resources. Raises RunFailed or UserError."""
     spec = prepared.spec
     root = Path(spec.output.path)
+    check_exports(spec.exports)
     check_output(root, prepared.identity, resume=resume)
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
     journal = Journal(attempt.folder / "journal.jsonl", attempt.number)
     started = time.monotonic()
-    reporters = Tee([journal, reporter])
+    exports = ExportReporter.of(prepared, attempt, tell=Tee([journal, reporter]))
+    reporters = Tee([journal, reporter, exports])
     try:
         cluster = connect(spec.resources, attempt.run_id)
         try:
@@ -53,6 +58,8 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter) -> R
         reporters.emit(RunFinished("failed", time.monotonic() - started, 0, error=told))
         raise
     finally:
+        report_ended(root, reporters)
+        exports.close()
         journal.close()
         attempt.close()
 
@@ -80,4 +87,5 @@ async def _attempt(
         reporter.emit(RunFinished("succeeded", seconds, run.ledger.replayed, str(result.model)))
         return result
     finally:
+        await run.settle()
         run.stop()

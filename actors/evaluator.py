@@ -96,7 +96,8 @@ class Evaluator:
         assert self.roles.base is not None
         args = (self.shards[shard], self.sampling, self.spec.seed, iteration)
         ref, _ = await pool.call("held_out", *args, priority=LOW)
-        ref, _ = await self.roles.base.call("held_out_base", ref, key, priority=LOW)
+        ref, _ = await self.roles.base.call("held_out_base", ref, priority=LOW)
+        await self.roles.clerk.call("publish", key, ref, priority=LOW)
         return ref
 
     async def _judge(self, iteration: int, shard: int, drawn: Any, previous: int | None) -> pa.Table:
@@ -104,8 +105,8 @@ class Evaluator:
         if (commit := self.storage.find(key)) is None:
             base = self._judged(0, shard) if iteration != 0 else None
             before = self._judged(previous, shard) if previous is not None and iteration != 0 else None
-            args = (drawn, base, before, key)
-            ref, done = await self.roles.evaluation_judge.call("held_out", *args, priority=LOW)
+            ref, done = await self.roles.evaluation_judge.call("held_out", drawn, base, before, priority=LOW)
+            await self.roles.clerk.call("publish", key, ref, priority=LOW)
             self.reporter.emit(
                 ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts={})
             )

@@ -12,40 +12,28 @@ from xpo_ray.algorithms import Row
 from xpo_ray.decisions import judge_gave_up
 from xpo_ray.errors import JudgeFailed
 from xpo_ray.evaluation.scores import add_scores
-from xpo_ray.generation.engine import complete_candidates
 from xpo_ray.judges import open_judge
 from xpo_ray.judges.judgement import Judgement
 from xpo_ray.preferences import comparisons, given, prefer, shard_counts
 from xpo_ray.spec.judge import JudgeSpec
-from xpo_ray.storage import Storage
 
 
 class JudgeActor:
     """One replica of a judge; without a spec it serves rows whose pairs the dataset gives."""
 
-    def __init__(self, spec: JudgeSpec | None, folder: str, storage: Storage) -> None:
+    def __init__(self, spec: JudgeSpec | None, folder: str) -> None:
         self.spec = spec
         self.judge = open_judge(spec, Path(folder)) if spec is not None else None
-        self.storage = storage
 
-    def collect(self, shard: pa.Table, commit: str) -> tuple[pa.Table, Summary]:
-        """The CANDIDATES of a row that draws nothing: the dataset's pair."""
-        started = time.monotonic()
-        table = self.storage.publish_table(commit, complete_candidates(shard, dataset_candidates=True))
-        return table, Summary(table.num_rows, time.monotonic() - started, {})
+    def prefer(self, candidates: pa.Table, row: Row, run_seed: int, iteration: int) -> tuple[pa.Table, Summary]:
+        """CANDIDATES → PREFERENCES: judge a shard and pair its candidates.
 
-    def prefer(
-        self, candidates: pa.Table, row: Row, run_seed: int, iteration: int, commit: str
-    ) -> tuple[pa.Table, Summary]:
-        """Judge a shard, pair its candidates, and publish the PREFERENCES.
-
-        Raises JudgeFailed, and publishes nothing, where too many prompts could not be judged.
+        Raises JudgeFailed where too many prompts could not be judged.
         """
         started = time.monotonic()
         judgements = self._judgements(candidates) if row.judged else given(candidates)
         margin = self.spec.tie_margin if self.spec is not None else 0.0
         table = prefer(candidates, judgements, row, tie_margin=margin, seed=run_seed, iteration=iteration)
-        table = self.storage.publish_table(commit, table)
         failed = sum(j.failed for j in judgements) if row.judged else 0
         counts = {**shard_counts(table).__dict__, "failed": failed}
         return table, Summary(table.num_rows, time.monotonic() - started, {k: float(v) for k, v in counts.items()})
@@ -63,12 +51,10 @@ class JudgeActor:
             )
         return judgements
 
-    def held_out(
-        self, based: pa.Table, base: pa.Table | None, previous: pa.Table | None, commit: str
-    ) -> tuple[pa.Table, Summary]:
-        """Score held-out responses beside the base's and the previous iterate's, and publish the table."""
+    def held_out(self, based: pa.Table, base: pa.Table | None, previous: pa.Table | None) -> tuple[pa.Table, Summary]:
+        """Score held-out responses beside the base's and the previous iterate's."""
         started = time.monotonic()
-        table = self.storage.publish_table(commit, add_scores(self.judge, based, base, previous))
+        table = add_scores(self.judge, based, base, previous)
         return table, Summary(table.num_rows, time.monotonic() - started, {})
 
     def ready(self) -> tuple[None, dict[str, Any]]:

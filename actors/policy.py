@@ -1,4 +1,4 @@
-"""The actor around xpo_ray.policy.Policy: a process, a thread count, and commits of what it makes.
+"""The actor around xpo_ray.policy.Policy: a process and a thread count.
 
 Each verb returns (table, summary): the table stays in the object store, the driver awaits the summary.
 """
@@ -14,12 +14,12 @@ import torch
 
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw
+from xpo_ray.candidates import drawn_table
 from xpo_ray.chat import Chat
 from xpo_ray.evaluation.draws import add_base, draw_held_out
-from xpo_ray.generation.engine import DrawContext, Sampling, complete_candidates, with_candidates
+from xpo_ray.generation.engine import DrawContext, Sampling
 from xpo_ray.policy import Policy
 from xpo_ray.spec.run import RunSpec
-from xpo_ray.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class WeightSource:
 class PolicyActor:
     """One replica of the policy, the reference or the base."""
 
-    def __init__(self, spec: RunSpec, storage: Storage, threads: int) -> None:
+    def __init__(self, spec: RunSpec, threads: int) -> None:
         torch.set_num_threads(threads)
         chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
         self.policy = Policy(spec, chat)
-        self.storage = storage
         self.source: WeightSource | None = None
 
     def load(
@@ -59,26 +58,23 @@ class PolicyActor:
         return None, policy.canary(canary_ids)
 
     def draw(
-        self, shard: pa.Table, draw: Draw, sampling: Sampling, context: DrawContext, commit: str | None, complete: bool
+        self, draw: Draw, sampling: Sampling, contexts: tuple[DrawContext, ...], *shards: pa.Table
     ) -> tuple[pa.Table, Summary]:
-        """Draw for a shard; with `commit` the draws are complete and published as CANDIDATES under that key."""
+        """Draw for shards, each with its own context, as one batch; the rows of the result follow those of the shards."""
         started = time.monotonic()
-        drawn = self.policy.draw(shard, draw, sampling, context)
-        table = with_candidates(shard, drawn)
-        if commit is not None:
-            table = self.storage.publish_table(commit, complete_candidates(table, dataset_candidates=complete))
+        drawn = self.policy.draw(list(zip(shards, contexts, strict=True)), draw, sampling)
         flat = [c for row in drawn for c in row]
         counts = {
             "responses": float(len(flat)),
             "tokens": float(sum(len(c["ids"]) for c in flat)),
             "ended": float(sum(c["ended"] for c in flat)),
         }
-        return table, Summary(shard.num_rows, time.monotonic() - started, counts)
+        return drawn_table(drawn), Summary(len(drawn), time.monotonic() - started, counts)
 
-    def score(self, preferences: pa.Table, version: int, commit: str) -> tuple[pa.Table, Summary]:
-        """Add reference log-probs and publish as SCORED."""
+    def score(self, preferences: pa.Table, version: int) -> tuple[pa.Table, Summary]:
+        """PREFERENCES → SCORED: add reference log-probs."""
         started = time.monotonic()
-        table = self.storage.publish_table(commit, self.policy.score(preferences, version))
+        table = self.policy.score(preferences, version)
         return table, Summary(table.num_rows, time.monotonic() - started, {})
 
     def held_out(self, shard: pa.Table, sampling: Sampling, run_seed: int, version: int) -> tuple[pa.Table, Summary]:
@@ -87,10 +83,10 @@ class PolicyActor:
         table = draw_held_out(self.policy, shard, sampling, run_seed, version)
         return table, Summary(table.num_rows, time.monotonic() - started, {})
 
-    def held_out_base(self, drawn: pa.Table, commit: str) -> tuple[pa.Table, Summary]:
-        """Add the base's log-probs to held-out draws, and publish them."""
+    def held_out_base(self, drawn: pa.Table) -> tuple[pa.Table, Summary]:
+        """Add the base's log-probs to held-out draws."""
         started = time.monotonic()
-        table = self.storage.publish_table(commit, add_base(self.policy, drawn))
+        table = add_base(self.policy, drawn)
         return table, Summary(table.num_rows, time.monotonic() - started, {})
 
     def ready(self) -> tuple[None, dict[str, Any]]:

@@ -47,6 +47,11 @@ class Pool:
     _waiting: list[tuple[int, int, asyncio.Future[Slot]]] = field(default_factory=list)
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
 
+    @property
+    def idle(self) -> bool:
+        """Whether every actor is free."""
+        return len(self._free) == self.size
+
     def launch(self) -> None:
         """Make the actors; they start side by side."""
         self._slots = [Slot(i, self.start(f"{self.role}/{i}")) for i in range(self.size)]

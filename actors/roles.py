@@ -2,7 +2,9 @@
 
 policy      π_{t-1}; also the reference where the reference is the previous iterate
 base        π_0: the fixed reference, and what evaluation compares with
+            with an adapter it is the policy's pool: a model with its adapter off is the base
 reference   only where it is neither: an average (EMA), or fixed after a warm-up
+clerk       lays draws together and publishes tables
 judge       the run's judge; evaluation has a pool of its own where it has a judge of its own
 """
 
@@ -11,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xpo_ray.actors.clerk import ClerkActor
 from xpo_ray.actors.judge import JudgeActor
 from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.policy import PolicyActor, WeightSource
@@ -52,14 +55,15 @@ class Roles:
             return made
 
         def model(name: str) -> Any:
-            return start_actor(PolicyActor, name, spec, storage, 1)
+            return start_actor(PolicyActor, name, spec, 1)
 
         def judge(of: JudgeSpec | None) -> Callable[[str], Any]:
-            return lambda name: start_actor(JudgeActor, name, of, folder, storage)
+            return lambda name: start_actor(JudgeActor, name, of, folder)
 
         self.policy = pool("policy", sizes["policy"], model) if sizes["policy"] else None
-        self.base = pool("base", sizes["base"], model) if sizes["base"] else None
+        self.base = pool("base", sizes["base"], model) if sizes["base"] else self.policy if spec.model.lora else None
         self.reference = pool("reference", sizes["reference"], model) if sizes["reference"] else None
+        self.clerk = pool("clerk", 1, lambda name: start_actor(ClerkActor, name, storage))
         self.judge = pool("judge", spec.resources.judge_replicas, judge(spec.judge))
         own = spec.data.evaluation is not None and spec.evaluation.judge is not None
         self.evaluation_judge = pool("evaluation-judge", 1, judge(spec.evaluation.judge)) if own else self.judge
@@ -68,8 +72,14 @@ class Roles:
                 each.prepare = self._preparer(each.role)
 
     async def hold(self, pool: Pool, weights: Weights) -> None:
-        """Bring a pool to a version of the weights, and check that each replica serves it. Raises CanaryMismatch."""
-        if (before := self._holds.get(pool.role)) is not None and before.source == weights.source:
+        """Bring a pool to a version of the weights, and check that each replica serves it. Raises CanaryMismatch.
+
+        With an adapter a pool that holds any version serves version 0 beside it.
+        """
+        before = self._holds.get(pool.role)
+        if before is not None and before.source == weights.source and before.ref is weights.ref:
+            return
+        if before is not None and self.spec.model.lora is not None and weights.source.version == 0:
             return
         self._holds[pool.role] = weights
         for answer in await pool.each("load", weights.source, weights.ref, self.canary_ids):
@@ -88,7 +98,8 @@ class Roles:
         pool = self._reference_pool(row, version)
         if pool is self.reference:
             await self.hold(pool, Weights(self._reference_source(row, version, published)))
-        return IterationRoles(iteration, row, self.policy, iteration - 1, pool, version, self.judge)
+        ahead = row.reference == "fixed"
+        return IterationRoles(iteration, row, self.policy, iteration - 1, pool, version, self.judge, ahead)
 
     def _reference_pool(self, row: Row, version: int) -> Pool:
         if row.reference == "previous":
@@ -123,11 +134,11 @@ class Roles:
 
     async def ready(self) -> None:
         """Wait until every process is up and has loaded what it needs before its first work."""
-        for pool in {id(p): p for p in (self.judge, self.evaluation_judge)}.values():
+        for pool in {id(p): p for p in (self.judge, self.evaluation_judge, self.clerk)}.values():
             await pool.each("ready")
 
     def stop(self) -> None:
         """End all actors."""
-        pools = (self.policy, self.base, self.reference, self.judge, self.evaluation_judge)
+        pools = (self.policy, self.base, self.reference, self.judge, self.evaluation_judge, self.clerk)
         for pool in {id(p): p for p in pools if p is not None}.values():
             pool.stop()

@@ -4,9 +4,13 @@ It asks the schedule, the rates and the decisions what to do, moves object refs,
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
+from xpo_ray.actors.ahead import Ahead
 from xpo_ray.actors.evaluator import Evaluator
 from xpo_ray.actors.placement import shards_in_flight
 from xpo_ray.actors.policy import WeightSource
@@ -24,10 +28,12 @@ from xpo_ray.rates import learning_rate
 from xpo_ray.reporting import IterationPublished, IterationStarted, Reporter, RunResumed, StepDone, Warned
 from xpo_ray.schedule import Schedule, Window
 from xpo_ray.spec.run import at_iteration
-from xpo_ray.storage import Checkpoint
+from xpo_ray.storage import Checkpoint, Storage
 from xpo_ray.training import StepOrder
 
 ONLINE_CHECKPOINT_STEPS = 50
+SETTLE_S = 60.0
+"""How long the end of an attempt waits for commits under way."""
 
 
 @dataclass
@@ -62,9 +68,7 @@ class Run:
         trainer = TrainerSeat(spec, storage, reporter, prefix)
         trainer.launch(_latest(storage.checkpoints()))
         roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids)
-        scheduler = Scheduler(
-            spec, prepared.schedule, prepared.prompts.table, storage, reporter, shards_in_flight(spec.resources)
-        )
+        scheduler = _scheduler(prepared, storage, roles, trainer, reporter)
         held_out = prepared.held_out
         evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
         ledger = Ledger.open(attempt.root, attempt.folder)
@@ -142,6 +146,7 @@ class Run:
         rate = learning_rate(spec, self.schedule, window.iteration, window.step)
         order = StepOrder(window, self.total_steps + 1, rate, at_iteration(row.kappa, window.iteration), row)
         result = await self.trainer.call("step", order, *shards)
+        await self.scheduler.committed(window.slices)
         self.step, self.total_steps = window.step, self.total_steps + 1
         parent = self.checkpoint.name if self.checkpoint else None
         replayed = self.ledger.enter(window.iteration, window.step, result.pairs, parent)
@@ -182,9 +187,16 @@ class Run:
         self._evaluate()
         await self.evaluator.finish()
 
+    async def settle(self) -> None:
+        """Let what was made be committed before the actors end."""
+        self.scheduler.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.scheduler.settle(), SETTLE_S)
+
     def stop(self) -> None:
         """End all actors."""
         self.scheduler.stop()
+        self.scheduler.ahead.stop()
         self.trainer.stop()
         self.roles.stop()
 
@@ -251,6 +263,23 @@ class Run:
                     "rate, at tie_rate, and whether the judge tells the candidates apart",
                 )
             )
+
+
+def _scheduler(
+    prepared: Prepared, storage: Storage, roles: Roles, trainer: TrainerSeat, reporter: Reporter
+) -> Scheduler:
+    spec, schedule, table = prepared.spec, prepared.schedule, prepared.prompts.table
+    assert spec.seed is not None
+    bound = shards_in_flight(spec.resources)
+
+    def prompts(iteration: int, shard: int) -> pa.Table:
+        return table.take(schedule.shard_prompts(iteration, shard))
+
+    def quiet() -> bool:
+        return trainer.idle and all(p.idle for p in (roles.policy, roles.base, roles.reference) if p is not None)
+
+    ahead = Ahead(schedule, spec.online, spec.seed, schedule.shards(1) if spec.online else bound, prompts)
+    return Scheduler(spec, schedule, prompts, storage, roles.clerk, reporter, bound, ahead, quiet)
 
 
 def _latest(checkpoints: list[Checkpoint]) -> Checkpoint | None:

@@ -1,19 +1,22 @@
-"""Streams shards through the actors by object ref (DESIGN §3, §4.16): draw, judge, reference log-probs; each stage committed.
+"""Streams shards through the actors by object ref (DESIGN §3, §4.16): draw, judge, reference log-probs.
 
-A committed stage is never made again. `dedicated` starts shards as the trainer consumes them, so that drawing, judging and
-training overlap with bounded work in flight; `colocated` brings all shards of an iteration through one stage after another.
+`dedicated` starts shards as the trainer consumes them, so that drawing, judging and training overlap with bounded work in
+flight; `colocated` brings all shards of an iteration through one stage after another. Commits run beside all that, in the
+order of stages for each shard; the driver writes a step into the ledger when the commits under it are done. A committed
+stage is never made again.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from xpo_ray.actors.pools import Pool
+from xpo_ray.actors.ahead import Ahead, Drawn
+from xpo_ray.actors.pools import URGENT, Pool
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw, Row
 from xpo_ray.decisions import next_stage
@@ -23,6 +26,9 @@ from xpo_ray.schedule import Schedule, Slice
 from xpo_ray.shards import STAGES, Stage
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.storage import Commit, Storage
+
+QUIET_S = 0.02
+"""How often the filler looks whether the cores are quiet."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class IterationRoles:
     reference: Pool
     reference_version: int
     judge: Pool
+    ahead: bool
+    """The reference stays what it is to the end of the run, so that its draws may be made ahead."""
 
     def drawer(self, draw: Draw) -> tuple[Pool, int]:
         """The pool and version that make a draw."""
@@ -63,27 +71,43 @@ class Scheduler:
 
     spec: RunSpec
     schedule: Schedule
-    prompts: pa.Table
+    prompts: Callable[[int, int], pa.Table]
+    """The prompts of (iteration, shard)."""
     storage: Storage
+    clerk: Pool
     reporter: Reporter
     in_flight: int
+    ahead: Ahead
+    quiet: Callable[[], bool]
+    """Whether the cores have nothing better to do than to draw ahead."""
     _roles: IterationRoles | None = None
     _tasks: dict[int, "asyncio.Task[Any]"] = field(default_factory=dict)
+    _commits: dict[tuple[int, int], "asyncio.Task[None]"] = field(default_factory=dict)
+    _filler: "asyncio.Task[None] | None" = None
     _read: dict[tuple[int, int], Any] = field(default_factory=dict)
     _started: int = 0
 
     async def begin(self, roles: IterationRoles) -> None:
         """Start an iteration; with `colocated` all its shards are made here, stage by stage."""
         self.stop()
+        await self.settle()
         self._roles, self._read = roles, {}
+        self.ahead.forget(roles.iteration)
         if self.spec.resources.layout == "colocated":
             await self._in_turn(roles)
+        elif roles.ahead and roles.row.draws:
+            self._filler = asyncio.create_task(self._fill(roles))
 
     def stop(self) -> None:
-        """Forget the shards under way; what they commit stays."""
-        for task in self._tasks.values():
+        """Forget the shards under way; what they commit stays, and so do draws ahead."""
+        for task in (*self._tasks.values(), *([self._filler] if self._filler else [])):
             task.cancel()
-        self._tasks, self._started = {}, 0
+        self._tasks, self._started, self._filler = {}, 0, None
+
+    async def settle(self) -> None:
+        """Wait for the commits under way, whatever becomes of them: what was made is not to be lost, nor made twice."""
+        await asyncio.gather(*self._commits.values(), return_exceptions=True)
+        self._commits = {}
 
     async def tables(self, slices: Sequence[Slice]) -> list[Any]:
         """Refs of the SCORED tables of a window's slices; starts the shards behind them as far as the bound allows."""
@@ -94,21 +118,28 @@ class Scheduler:
             del self._tasks[shard]
         return refs
 
+    async def committed(self, slices: Sequence[Slice]) -> None:
+        """Wait until the tables of a window are in storage. Raises what kept them out of it."""
+        for s in slices:
+            if (task := self._commits.get((s.iteration, s.shard))) is not None:
+                await task
+        done = [key for key, task in self._commits.items() if task.done() and task.exception() is None]
+        for key in done:
+            del self._commits[key]
+
     async def _table(self, iteration: int, shard: int) -> Any:
         roles = self._roles
         assert roles is not None
         key = iteration, shard
-        streaming = (
-            self.spec.resources.layout == "dedicated" and iteration == roles.iteration and shard >= self._started
-        )
-        if streaming:
+        if iteration == roles.iteration and (shard in self._tasks or shard >= self._started):
             self._start_until(shard + self.in_flight)
         if iteration == roles.iteration and shard in self._tasks:
-            self._start_until(shard + self.in_flight)
             return await self._tasks[shard]
         if key not in self._read:
             while len(self._read) >= 2 * self.in_flight:
                 self._read.pop(next(iter(self._read)))
+            if key in self._commits:
+                await self._commits[key]
             commit = self.storage.find(shard_key("scored", iteration, shard))
             assert commit is not None, f"shard {shard} of iteration {iteration} is trained on but not committed"
             self._read[key] = read_table.remote(self.storage, commit)
@@ -126,68 +157,103 @@ class Scheduler:
 
     async def _through(self, roles: IterationRoles, shard: int) -> Any:
         """All stages of a shard that are not committed yet; returns the ref of its SCORED table."""
+        stage = self._next_stage(roles.iteration, shard)
+        if stage is None:
+            return self._read_committed(roles.iteration, shard, "scored")
         ref = None
-        while (stage := self._next_stage(roles.iteration, shard)) is not None:
-            ref = await self._make(roles, shard, stage, ref)
-        return ref if ref is not None else self._committed(roles.iteration, shard, "scored")
+        for each in STAGES[STAGES.index(stage) :]:
+            ref = await self._make(roles, shard, each, ref)
+        return ref
 
     def _next_stage(self, iteration: int, shard: int) -> Stage | None:
         committed = {s for s in STAGES if self.storage.find(shard_key(s, iteration, shard)) is not None}
         return next_stage(committed)
 
-    def _committed(self, iteration: int, shard: int, stage: Stage) -> Any:
+    def _read_committed(self, iteration: int, shard: int, stage: Stage) -> Any:
         commit = self.storage.find(shard_key(stage, iteration, shard))
         assert commit is not None
         self.reporter.emit(ShardDone(iteration, shard, stage, commit.rows, 0.0, fresh=False, counts={}))
         return read_table.remote(self.storage, commit)
 
     async def _make(self, roles: IterationRoles, shard: int, stage: Stage, before: Any) -> Any:
-        """One stage of one shard, committed; `before` is the ref of the stage before, None to read it from storage."""
+        """One stage of one shard; `before` is the ref of the stage before, None to read it from storage. Its commit runs on
+        behind."""
         started = time.monotonic()
+        t = roles.iteration
         if stage == "candidates":
             ref, summary = await self._candidates(roles, shard)
         elif stage == "preferences":
-            before = before or self._committed(roles.iteration, shard, "candidates")
-            key = shard_key("preferences", roles.iteration, shard)
-            args = (roles.row, self.spec.seed, roles.iteration, key)
-            ref, summary = await roles.judge.call("prefer", before, *args)
+            before = before or self._read_committed(t, shard, "candidates")
+            ref, summary = await roles.judge.call("prefer", before, roles.row, self.spec.seed, t)
         else:
-            before = before or self._committed(roles.iteration, shard, "preferences")
-            key = shard_key("scored", roles.iteration, shard)
-            ref, summary = await roles.reference.call("score", before, roles.reference_version, key)
+            before = before or self._read_committed(t, shard, "preferences")
+            ref, summary = await roles.reference.call("score", before, roles.reference_version)
         seconds = time.monotonic() - started
-        event = ShardDone(roles.iteration, shard, stage, summary.prompts, seconds, fresh=True, counts=summary.counts)
-        self.reporter.emit(event)
+        self._commit(t, shard, stage, ref)
+        self.reporter.emit(ShardDone(t, shard, stage, summary.prompts, seconds, fresh=True, counts=summary.counts))
         return ref
 
+    def _commit(self, iteration: int, shard: int, stage: Stage, ref: Any) -> None:
+        before = self._commits.get((iteration, shard))
+        task = asyncio.create_task(self._published(before, shard_key(stage, iteration, shard), ref))
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())  # awaited by `committed`
+        self._commits[iteration, shard] = task
+
+    async def _published(self, before: "asyncio.Task[None] | None", key: str, ref: Any) -> None:
+        """Stages are committed in their order: what is judged must not outlive the draws that it judges."""
+        if before is not None:
+            await before
+        await self.clerk.call("publish", key, ref)
+
     async def _candidates(self, roles: IterationRoles, shard: int) -> tuple[Any, Summary]:
-        key = shard_key("candidates", roles.iteration, shard)
-        prompts = self.prompts.take(self.schedule.shard_prompts(roles.iteration, shard))
+        prompts = self.prompts(roles.iteration, shard)
         ref: Any = ray.put(prompts)
-        if not roles.row.draws:
-            return await roles.judge.call("collect", ref, key)
-        assert self.spec.seed is not None
+        drawn = await asyncio.gather(*(self._drawn(roles, shard, i, ref) for i in range(len(roles.row.draws))))
+        begins = tuple(d.begin for d in drawn)
+        dataset = roles.row.dataset_candidates or not roles.row.judged
+        made, _ = await self.clerk.call("collect", ref, dataset, begins, *(d.ref for d in drawn), priority=URGENT)
         counts: dict[str, float] = {}
+        for name, value in ((n, v) for d in drawn for n, v in d.summary.counts.items()):
+            counts[name] = counts.get(name, 0.0) + value
+        return made, Summary(prompts.num_rows, 0.0, counts)
+
+    async def _drawn(self, roles: IterationRoles, shard: int, i: int, prompts: Any) -> Drawn:
+        """The i-th draw of a shard: now, or ahead where the reference never changes."""
+        draw = roles.row.draws[i]
+        pool, version = roles.drawer(draw)
+        sampling = sampling_of(self.spec.sampling, draw.decoding == "greedy")
+        if draw.source == "reference" and roles.ahead:
+            return await self.ahead.drawn(pool, version, i, draw, sampling, roles.iteration, shard)
+        assert self.spec.seed is not None
+        context = DrawContext(self.spec.seed, f"{draw.source}-{i}", roles.iteration, version)
+        ref, summary = await pool.call("draw", draw, sampling, (context,), prompts)
+        return Drawn(ref, 0, summary)
+
+    async def _fill(self, roles: IterationRoles) -> None:
+        """Draw ahead, a piece at a time, while nothing else is to be done."""
         for i, draw in enumerate(roles.row.draws):
-            pool, version = roles.drawer(draw)
-            last = i == len(roles.row.draws) - 1
-            purpose = f"{draw.source}-{i}"
-            context = DrawContext(self.spec.seed, purpose, roles.iteration, version)
             sampling = sampling_of(self.spec.sampling, draw.decoding == "greedy")
-            commit = key if last else None
-            ref, summary = await pool.call("draw", ref, draw, sampling, context, commit, roles.row.dataset_candidates)
-            counts = {name: counts.get(name, 0.0) + value for name, value in summary.counts.items()}
-        return ref, Summary(prompts.num_rows, 0.0, counts)
+            while draw.source == "reference":
+                await asyncio.sleep(QUIET_S)
+                if not self.quiet():
+                    continue
+                pool, version = roles.drawer(draw)
+                task = self.ahead.next(pool, version, i, draw, sampling, roles.iteration)
+                if task is None:
+                    break
+                await asyncio.wait([task])
 
     async def _in_turn(self, roles: IterationRoles) -> None:
         """Stage after stage over all shards, each stage with bounded work in flight."""
         for stage in STAGES:
             gate = asyncio.Semaphore(self.in_flight)
+            await self.settle()
 
             async def one(shard: int, stage: Stage = stage, gate: asyncio.Semaphore = gate) -> None:
                 async with gate:
                     if self._next_stage(roles.iteration, shard) == stage:
                         await self._make(roles, shard, stage, None)
+                        await self._commits[roles.iteration, shard]
 
             async with asyncio.TaskGroup() as group:
                 for shard in range(self.schedule.shards(roles.iteration)):

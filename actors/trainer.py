@@ -23,7 +23,7 @@ class TrainerActor:
         folder = None if checkpoint is None else storage.folder(checkpoint)
         path = spec.model.path if folder is None else str(folder / "model")
         revision = spec.model.revision if folder is None else None
-        self.trainer = Trainer(spec.training, path, spec.model.dtype, revision, tokenizer_from=spec.model)
+        self.trainer = Trainer(spec.training, path, spec.model.dtype, revision, origin=spec.model, seed=spec.seed or 0)
         if folder is not None:
             self.trainer.restore_state(folder)
         self.storage = storage

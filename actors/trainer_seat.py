@@ -34,6 +34,12 @@ class TrainerSeat:
         self._stands_at: Checkpoint | None = None
         self._fresh = True
         self._furthest = 0
+        self._calls = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the trainer has nothing to do."""
+        return self._calls == 0
 
     def launch(self, checkpoint: Checkpoint | None) -> None:
         """Start an incarnation at a checkpoint, None for the initial model."""
@@ -61,6 +67,7 @@ class TrainerSeat:
         return ref
 
     async def _call(self, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        self._calls += 1
         try:
             ref, summary = getattr(self._handle, method).options(num_returns=2).remote(*args)
             answer = await summary
@@ -71,6 +78,8 @@ class TrainerSeat:
                 raise
             await self._replace(error)
             raise TrainerDied from error
+        finally:
+            self._calls -= 1
         if method == "step":
             self._stepped(args[0].total_step)
         return ref, answer

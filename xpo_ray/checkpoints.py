@@ -1,6 +1,7 @@
 """Reading and writing models and the trainer's state: Hugging Face folders of safetensors, never pickle.
 
-<checkpoint>/model/      config, weights (float32), tokenizer, generation config: the export and the next reference
+<checkpoint>/model/      config, weights (float32), tokenizer, generation config: the export and the next reference; with
+                         model.lora an adapter and the tokenizer (xpo_ray.adapters), of which the run's result is merged
 <checkpoint>/trainer/    optimizer moments, random state, position; left out where the optimizer starts anew anyway
 """
 
@@ -38,6 +39,11 @@ def load_model(
 def save_model(model: "PreTrainedModel", tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:
     """Write a Hugging Face folder that `from_pretrained` loads, tokenizer included."""
     model.save_pretrained(folder)
+    save_tokenizer(tokenizer_from, folder, revision)
+
+
+def save_tokenizer(tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:
+    """Write the tokenizer of a model into a folder."""
     AutoTokenizer.from_pretrained(str(tokenizer_from), revision=revision).save_pretrained(folder)
 
 

@@ -65,7 +65,12 @@ def architecture(folder: Path) -> Architecture | None:
 
 def parameters(folder: Path) -> int:
     """Number of parameters, from the headers of the folder's safetensors files. Raises ModelError."""
-    return sum(_tensor_sizes(file) for file in weight_files(folder))
+    return sum(math.prod(shape) for shape in tensor_shapes(folder).values())
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the folder's safetensors files, from their headers. Raises ModelError."""
+    return {name: shape for file in weight_files(folder) for name, shape in _header(file).items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -86,7 +91,7 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _tensor_sizes(file: Path) -> int:
+def _header(file: Path) -> dict[str, tuple[int, ...]]:
     """The header is its length (8 bytes, little-endian) and JSON: {name: {dtype, shape, data_offsets}}."""
     try:
         with file.open("rb") as stream:
@@ -94,7 +99,7 @@ def _tensor_sizes(file: Path) -> int:
             if not 0 < length <= min(MAX_HEADER_BYTES, file.stat().st_size):
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(stream.read(length))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        return {name: tuple(map(int, tensor["shape"])) for name, tensor in header.items() if name != "__metadata__"}
     except FileNotFoundError as error:
         raise ModelError(f"{file}: missing, though the index names it; copy or write the model anew") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

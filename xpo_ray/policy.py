@@ -1,10 +1,12 @@
 """One model under a version: it draws, gives log-probs and answers the canary. A plain class; actors give it a process.
 
 The same class holds the policy, the reference and the base: they differ in their weights alone. In bfloat16 log-probs are
-computed as the trainer computes them, from float32 weights, so that a reference equal to the policy gives z = 0.
+computed as the trainer computes them, from float32 weights, so that a reference equal to the policy gives z = 0. With an
+adapter one model, the trainer's again, does both; it answers for version 0 beside its own version, with the adapter off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from xpo_ray.adapters import Adapter, averaged, read_adapter
 from xpo_ray.algorithms import Draw
 from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import load_model, put_weights, weights_of
@@ -21,6 +24,7 @@ from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
 from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose
 from xpo_ray.scoring import score_references, sequence_logps
+from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.training import canary_logp
 
@@ -37,28 +41,51 @@ class Policy:
         self._given = log_probs
         self.log_probs: LogProbFunction
         self.version: int | None = None
+        self.adapter: Adapter | None = None
         self.engine: TransformersEngine
         self.scorer: PreTrainedModel
 
     def load(self, path: str | Path, version: int, revision: str | None = None) -> None:
-        """Take the weights of a Hugging Face folder (or hub repository)."""
-        self._hold(load_model(path, "float32", revision), version)
+        """Take the weights of a Hugging Face folder (or hub repository), or an adapter's; version 0 has none."""
+        if lora := self.spec.model.lora:
+            self._adapt(lora, read_adapter(path) if version else None, version)
+        else:
+            self._hold(load_model(path, "float32", revision), version)
 
     def take(self, weights: dict[str, Tensor], version: int) -> None:
         """Take weights that came by object ref."""
+        if lora := self.spec.model.lora:
+            return self._adapt(lora, weights, version)
         held = self.version is not None
         model = self.scorer if held else load_model(self.spec.model.path, "float32", self.spec.model.revision)
         put_weights(model, weights)
-        self._hold(model, version)
+        return self._hold(model, version)
 
     def load_average(self, paths: Sequence[str | Path], decay: float, version: int) -> None:
         """Take the exponential moving average of published models, oldest first: r ← decay·r + (1 − decay)·θ."""
+        if lora := self.spec.model.lora:
+            if len(paths) == 1:
+                return self._adapt(lora, None, version)
+            return self._hold_adapter(averaged(self.spec.model, lora, paths[1:], decay), version)
         model = load_model(paths[0], "float32", self.spec.model.revision)
         for path in paths[1:]:
             with torch.no_grad():
                 for own, new in zip(model.parameters(), load_model(path, "float32").parameters(), strict=True):
                     own.mul_(decay).add_(new, alpha=1.0 - decay)
-        self._hold(model, version)
+        return self._hold(model, version)
+
+    def _adapt(self, lora: LoraSpec, weights: dict[str, Tensor] | None, version: int) -> None:
+        adapter = self.adapter or Adapter(self.spec.model, lora)
+        if weights is not None:
+            adapter.put(weights)
+        self._hold_adapter(adapter, version)
+
+    def _hold_adapter(self, adapter: Adapter, version: int) -> None:
+        if adapter is not self.adapter:
+            self.log_probs = self._given or choose(adapter.model).log_probs
+            self.adapter, self.scorer = adapter, adapter.model
+            self.engine = TransformersEngine(adapter.model, self.chat.eos_ids)
+        self.version = version
 
     def _hold(self, model: "PreTrainedModel", version: int) -> None:
         if self.version is None or model is not self.scorer:
@@ -73,38 +100,50 @@ class Policy:
 
     def canary(self, ids: Sequence[int]) -> float:
         """Mean log-prob per token of a fixed text, in nats."""
-        with torch.no_grad():
+        with torch.no_grad(), self._serving(self.version):
             return canary_logp(self.log_probs, self.scorer, ids, self.spec.model.dtype)
 
-    def draw(self, shard: pa.Table, draw: Draw, sampling: Sampling, context: DrawContext) -> list[list[dict[str, Any]]]:
-        """Candidates for each row of a shard."""
-        self._expect(context.version)
-        return draw_responses(self.engine, self.chat, shard, draw, sampling, context)
+    def draw(
+        self, work: Sequence[tuple[pa.Table, DrawContext]], draw: Draw, sampling: Sampling
+    ) -> list[list[dict[str, Any]]]:
+        """Candidates for each row of shards that are drawn as one batch."""
+        versions = sorted({context.version for _, context in work})
+        if len(versions) != 1:
+            raise RuntimeError(f"one batch of draws has one policy version, this one has {versions}")
+        with self._serving(versions[0]):
+            return draw_responses(self.engine, self.chat, work, draw, sampling)
 
     def score(self, preferences: pa.Table, version: int) -> pa.Table:
         """PREFERENCES → SCORED under these weights."""
-        self._expect(version)
-        return score_references(
-            preferences,
-            self.scorer,
-            self.log_probs,
-            dtype=self.spec.model.dtype,
-            micro_batch_tokens=self.spec.training.micro_batch_tokens,
-        )
+        with self._serving(version):
+            return score_references(
+                preferences,
+                self.scorer,
+                self.log_probs,
+                dtype=self.spec.model.dtype,
+                micro_batch_tokens=self.spec.training.micro_batch_tokens,
+            )
 
     def logps(self, groups: Sequence[PromptGroup], version: int) -> list[list[float]]:
         """Summed log-prob in nats of every response of every group."""
-        self._expect(version)
-        return sequence_logps(
-            self.scorer,
-            groups,
-            self.log_probs,
-            dtype=self.spec.model.dtype,
-            micro_batch_tokens=self.spec.training.micro_batch_tokens,
-        )
+        with self._serving(version):
+            return sequence_logps(
+                self.scorer,
+                groups,
+                self.log_probs,
+                dtype=self.spec.model.dtype,
+                micro_batch_tokens=self.spec.training.micro_batch_tokens,
+            )
 
-    def _expect(self, version: int) -> None:
-        if version != self.version:
+    @contextmanager
+    def _serving(self, version: int | None) -> Iterator[None]:
+        """The weights of a version: those held, or the base under their adapter."""
+        if version == 0 and self.adapter is not None:
+            with self.adapter.off():
+                yield
+        elif version is not None and version == self.version:
+            yield
+        else:
             raise RuntimeError(f"asked for policy version {version}, these weights are version {self.version}")
 
 

@@ -13,6 +13,7 @@ from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError, JudgeError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.checks import check_judge, judge_digest
+from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.prompts import PromptSet, check_fill, fingerprint, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
@@ -46,6 +47,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     """Read and check everything. Raises a UserError that names what is wrong; writes nothing."""
     for judge in {id(j): j for j in (spec.judge, spec.evaluation.judge) if j is not None}.values():
         _check(judge, folder)
+    check_adapter(spec.model)
     chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
     needs_pairs = any(row.needs_pairs for row in rows(spec))
     prompts = _read(spec, spec.data.source, chat, needs_pairs)

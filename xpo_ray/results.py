@@ -79,18 +79,27 @@ def tier_of(root: Path) -> Literal["exact", "replay"]:
 
 
 def _put_model(storage: LocalStorage, checkpoint: Checkpoint, target: Path) -> None:
-    """Link the files of a checkpoint's model into a folder of their own, whole or not at all."""
+    """Bring a checkpoint's model into a folder of its own, whole or not at all; an adapter is merged into its base."""
     source = storage.folder(checkpoint) / "model"
     aside = target.with_name(".model-new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    for file in source.iterdir():
-        try:
-            os.link(file, aside / file.name)
-        except OSError:  # a file system without hard links
-            shutil.copy2(file, aside / file.name)
+    if (source / "adapter_config.json").exists():
+        from xpo_ray.adapters import save_merged
+
+        save_merged(source, aside)
+    else:
+        _link(source, aside)
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
+
+
+def _link(source: Path, target: Path) -> None:
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:  # a file system without hard links
+            shutil.copy2(file, target / file.name)
 
 
 def _steps(root: Path) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """The trainer: a plain class that turns one window of scored preferences into one optimizer step. No Ray.
 
-It holds the policy in float32 (computing in the spec's dtype), owns the optimizer, and is told the learning rate and κ of
-each step by the driver. It never decides what to train on, and never writes but into the folder that it is given.
+It holds what it trains in float32 (computing in the spec's dtype): all weights, or an adapter in a model that stays as it is.
+It owns the optimizer, and is told the learning rate and κ of each step by the driver. It never decides what to train on, and
+never writes but into the folder that it is given.
 """
 
 import math
@@ -15,14 +16,23 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from xpo_ray.adapters import Adapter, read_adapter
 from xpo_ray.algorithms import Row
-from xpo_ray.checkpoints import load_model, load_trainer_state, save_model, save_trainer_state, weights_of
+from xpo_ray.checkpoints import (
+    load_model,
+    load_trainer_state,
+    save_model,
+    save_tokenizer,
+    save_trainer_state,
+    weights_of,
+)
 from xpo_ray.errors import TrainingDiverged
 from xpo_ray.examples import Example, example, pairs_of
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro_batches, precision
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.objectives import window_loss
+from xpo_ray.recomputation import recompute_layers
 from xpo_ray.schedule import Window
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
@@ -49,7 +59,11 @@ class StepResult:
 
 
 class Trainer:
-    """Steps, saves and loads one policy."""
+    """Steps, saves and loads one policy.
+
+    `model_path` is a model; or, where `origin` (the run's model, whose tokenizer goes into every checkpoint) asks for an
+    adapter, that model's own path or a folder that `save` wrote. `seed` is that of a new adapter's A.
+    """
 
     def __init__(
         self,
@@ -58,12 +72,16 @@ class Trainer:
         dtype: Literal["float32", "bfloat16"],
         revision: str | None = None,
         log_probs: LogProbFunction | None = None,
-        tokenizer_from: ModelSpec | None = None,
+        origin: ModelSpec | None = None,
+        seed: int = 0,
     ) -> None:
         self.spec = spec
         self.dtype = dtype
-        self.tokenizer = (tokenizer_from.path, tokenizer_from.revision) if tokenizer_from else (model_path, revision)
-        self.model = load_model(model_path, "float32", revision)
+        self.tokenizer = (origin.path, origin.revision) if origin else (model_path, revision)
+        self.adapter = _adapter(origin, model_path, seed)
+        self.model = self.adapter.model if self.adapter else load_model(model_path, "float32", revision)
+        if spec.activation_checkpointing:
+            recompute_layers(self.model)
         self.path = Choice(log_probs) if log_probs is not None else choose(self.model)
         self.log_probs = self.path.log_probs
         self.reset_optimizer()
@@ -72,7 +90,7 @@ class Trainer:
         """Forget the moments of AdamW, as at the border of an iteration."""
         betas = (self.spec.adam_beta1, self.spec.adam_beta2)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [p for p in self.model.parameters() if p.requires_grad],
             lr=0.0,
             betas=betas,
             eps=self.spec.adam_epsilon,
@@ -149,12 +167,16 @@ class Trainer:
         return canary_logp(self.log_probs, self.model, ids, self.dtype)
 
     def weights(self) -> dict[str, Tensor]:
-        """The policy's weights, to travel by object ref."""
-        return weights_of(self.model)
+        """The policy's weights, or its adapter's alone, to travel by object ref."""
+        return self.adapter.weights() if self.adapter else weights_of(self.model)
 
     def save(self, folder: Path, position: dict[str, int], *, optimizer: bool) -> None:
-        """Write the checkpoint's content: the model, and the optimizer where the next step needs it."""
-        save_model(self.model, self.tokenizer[0], folder / "model", self.tokenizer[1])
+        """Write the checkpoint's content: the model or adapter, and the optimizer where the next step needs it."""
+        if self.adapter:
+            self.adapter.save(folder / "model")
+            save_tokenizer(self.tokenizer[0], folder / "model", self.tokenizer[1])
+        else:
+            save_model(self.model, self.tokenizer[0], folder / "model", self.tokenizer[1])
         if optimizer:
             save_trainer_state(folder / "trainer", self.model, self.optimizer, position)
 
@@ -162,6 +184,15 @@ class Trainer:
         """Take up the optimizer and random state of a checkpoint whose model this trainer was made from."""
         if (folder / "trainer").exists():
             load_trainer_state(folder / "trainer", self.model, self.optimizer)
+
+
+def _adapter(origin: ModelSpec | None, path: str, seed: int) -> Adapter | None:
+    if origin is None or origin.lora is None:
+        return None
+    adapter = Adapter(origin, origin.lora, seed)
+    if path != origin.path:
+        adapter.put(read_adapter(path))
+    return adapter
 
 
 def canary_logp(

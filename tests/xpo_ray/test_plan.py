@@ -13,6 +13,7 @@ from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
 from xpo_ray.errors import DatasetError, ModelError, SpecError
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan import Plan, plan, render
+from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.memory import LIBRARIES, WORKER
 from xpo_ray.plan.processes import pool_sizes
 from xpo_ray.spec import RunSpec
@@ -176,14 +177,137 @@ def test_a_micro_batch_holds_one_prompts_responses_at_least(folder: Path) -> Non
     assert trainer.parts["logits"] == 4 * 4 * 3 * (100 + 256) * 384  # chosen, rejected and the comparator, drawn or not
 
 
-def test_bfloat16_halves_what_engines_hold_but_not_what_the_trainer_holds(folder: Path) -> None:
-    full, half = (
-        {r.role: r.parts for r in plan(spec(folder, SELM, model={"dtype": dtype})).roles}
-        for dtype in ("float32", "bfloat16")
-    )
-    assert half["policy"]["weights"] * 2 == full["policy"]["weights"]
+def parts(folder: Path, algorithm: dict[str, Any] = SELM, **sections: Any) -> dict[str, dict[str, int]]:
+    """The parts of every role's memory."""
+    return {r.role: r.parts for r in plan(spec(folder, algorithm, **sections)).roles}
+
+
+def test_bfloat16_draws_from_weights_beside_those_that_score_and_the_trainer_keeps_casts(folder: Path) -> None:
+    full, half = (parts(folder, model={"dtype": dtype}) for dtype in ("float32", "bfloat16"))
+    n = parameters(folder / "model")
+    assert half["policy"]["weights"] == (4 + 2) * n
     assert half["policy"]["kv_cache"] * 2 == full["policy"]["kv_cache"]
-    assert half["trainer"] == full["trainer"]
+    assert half["trainer"] == full["trainer"] | {"casts": 2 * n}
+
+
+def own_bytes(*models: Any) -> int:
+    """Of the parameters of models that a process holds, each counted once."""
+    held = {id(p): p for model in models for p in model.parameters()}
+    return sum(p.nbytes for p in held.values())
+
+
+LORAS: list[dict[str, Any]] = [
+    {"rank": 4},
+    {"rank": 3, "target_modules": ["q_proj", "v_proj", "down_proj"]},
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, *LORAS], ids=["full", "all", "named"])
+def test_weights_of_policy_and_trainer_are_what_the_plan_says(
+    folder: Path, dtype: str, lora: dict[str, Any] | None
+) -> None:
+    from xpo_ray.chat import Chat
+    from xpo_ray.policy import Policy
+    from xpo_ray.training import Trainer
+
+    made = spec(folder, SELM, model={"dtype": dtype, "lora": lora})
+    by_role = {r.role: r.parts for r in plan(made).roles}
+    policy = Policy(made, Chat.load(made.model.path, None, "tokenizer"))
+    policy.load(made.model.path, 0)
+    trainer = Trainer(made.training, made.model.path, made.model.dtype, origin=made.model)
+    trained = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    for p in trained:
+        p.grad = p.new_ones(p.shape)
+    trainer.optimizer.step()
+    moments = sum(v.nbytes for state in trainer.optimizer.state.values() for k, v in state.items() if k != "step")
+    planned = by_role["trainer"]
+    assert own_bytes(policy.scorer, policy.engine.model) == _held(by_role["policy"])
+    assert own_bytes(trainer.model) == _held(planned)
+    assert sum(p.grad.nbytes for p in trained if p.grad is not None) == planned["gradients"]
+    assert moments == planned["optimizer"]
+
+
+def _held(planned: dict[str, int]) -> int:
+    return planned["weights"] + planned.get("adapter", 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, LORAS[0]], ids=["full", "lora"])
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointing"])
+def test_what_a_micro_batch_saves_is_below_the_plans_bound_and_not_far_below(
+    tmp_path: Path, folder: Path, dtype: str, lora: dict[str, Any] | None, again: bool
+) -> None:
+    from tests.xpo_ray.test_recomputation import saved_bytes
+    from xpo_ray.logprobs import PromptGroup, plain, precision
+    from xpo_ray.training import Trainer
+
+    tiny_model_folder(tmp_path / "deep", hidden=64, layers=6)
+    made = spec(
+        folder,
+        SELM,
+        model={"path": str(tmp_path / "deep"), "dtype": dtype, "lora": lora},
+        training={"micro_batch_tokens": 900, "activation_checkpointing": again},
+        data={"max_prompt_tokens": 100, "max_response_tokens": 50},
+        sampling={"max_new_tokens": 50},
+    )
+    trainer = Trainer(made.training, made.model.path, made.model.dtype, origin=made.model)
+    group = PromptGroup(list(range(20, 120)), tuple(list(range(k, k + 50)) for k in (120, 170, 220)))
+
+    def work() -> Any:
+        with precision(made.model.dtype, trainer.device):
+            return plain(trainer.model, [group, group]).logp_S.sum()
+
+    _, saved = saved_bytes(trainer.model, work)
+    planned = next(r.parts for r in plan(made).roles if r.role == "trainer")
+    bound = planned["activations"] + planned["logits"] + planned.get("casts", 0)
+    one_layer = 4 * 900 * (8 * 64 + 2 * (4 + 2) * 16 + 4 * 128)
+    assert bound / (6 if again else 3) < saved + (one_layer if again else 0) < bound
+
+
+@pytest.mark.parametrize("name", ["nope", "lm_head", "embed_tokens"])
+def test_names_that_no_linear_layer_has_are_refused_with_those_it_has(folder: Path, name: str) -> None:
+    made = spec(folder, SELM, model={"lora": {"target_modules": ["q_proj", name]}})
+    for check in (plan, lambda s: check_adapter(s.model)):
+        with pytest.raises(ModelError, match=f"is called {name}; it has down_proj, gate_proj, k_proj"):
+            check(made)
+
+
+def test_checkpointing_leaves_one_layer_and_the_inputs_of_all(folder: Path) -> None:
+    kept, again = (
+        parts(folder, training={"activation_checkpointing": value, "micro_batch_tokens": 1})["trainer"]
+        for value in (False, True)
+    )
+    tokens = 3 * (512 + 1024)
+    assert kept["activations"] - again["activations"] == kept["activations"] // 2 - 4 * tokens * 2 * 32
+    assert {k: v for k, v in kept.items() if k != "activations"} == {
+        k: v for k, v in again.items() if k != "activations"
+    }
+
+
+def test_an_adapter_is_counted_by_hand_and_named_in_a_note(folder: Path) -> None:
+    made = plan(spec(folder, SELM, model={"lora": LORAS[1]}))
+    trained = 2 * 3 * ((32 + 32) + (32 + 16) + (64 + 32))  # layers, rank, in + out of q, v and down
+    trainer = next(r.parts for r in made.roles if r.role == "trainer")
+    assert (trainer["adapter"], trainer["optimizer"]) == (4 * trained, 8 * trained)
+    assert any(n.startswith(f"model.lora trains {trained:,} parameters") for n in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "evaluated", "sizes"),
+    [
+        (SELM, True, (4, 0, 0)),
+        (XPO, False, (4, 0, 0)),
+        ({"kind": "dpo"}, False, (1, 0, 0)),
+        ({"kind": "online_dpo", "warmup_iterations": 1}, False, (4, 0, 1)),
+    ],
+)
+def test_with_an_adapter_the_policys_processes_are_the_base_too(
+    folder: Path, algorithm: dict[str, Any], evaluated: bool, sizes: tuple[int, int, int]
+) -> None:
+    data: dict[str, Any] = (held_out(folder) if evaluated else {}) | {"partitions": 2}
+    made = spec(folder, algorithm, data=data, model={"lora": LORAS[0]})
+    assert tuple(pool_sizes(made, cores=4).values()) == sizes
 
 
 def test_a_reward_model_counts_its_weights(folder: Path) -> None:

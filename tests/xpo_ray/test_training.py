@@ -10,9 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from tests import tables
+from xpo_ray.adapters import merged, read_adapter
 from xpo_ray.algorithms import Row
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import TrainingDiverged
@@ -20,7 +24,8 @@ from xpo_ray.logprobs import plain
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
 from xpo_ray.spec.algorithm import DpoObjective, IpoObjective, SppoObjective
-from xpo_ray.spec.data import ModelSpec
+from xpo_ray.spec.base import decisive
+from xpo_ray.spec.data import LoraSpec, ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.training import StepOrder, Trainer, canary_logp
 
@@ -125,7 +130,11 @@ class ByHand:
         """One step; returns the two losses and the norm of the gradient."""
         weights = list(self.model.parameters())
         preference, bonus = self.loss(table, kappa)
-        grads = list(torch.autograd.grad(preference + bonus, weights))
+        norm = self.update(weights, list(torch.autograd.grad(preference + bonus, weights)))
+        return float(preference.detach()), float(bonus.detach()), norm
+
+    def update(self, weights: list[Tensor], grads: list[Tensor]) -> float:
+        """Clipping and AdamW; returns the norm of the gradient."""
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads))
         grads = [g * min(1.0, SPEC.max_grad_norm / (norm + 1e-6)) for g in grads]
         self.m = self.m or [torch.zeros_like(g) for g in grads]
@@ -139,7 +148,7 @@ class ByHand:
                 mean, square = self.m[i] / (1 - b1**self.steps), self.v[i] / (1 - b2**self.steps)
                 weight.mul_(1 - RATE * SPEC.weight_decay)
                 weight.sub_(RATE * mean / (square.sqrt() + SPEC.adam_epsilon))
-        return float(preference.detach()), float(bonus.detach()), norm
+        return norm
 
 
 @pytest.mark.parametrize("preferences", [MIXED, RICH], ids=["mixed", "rich"])
@@ -310,8 +319,8 @@ def test_training_goes_on_bit_by_bit_from_a_checkpoint_between_two_steps(tmp_pat
     undisturbed.save(tmp_path, {"step": 1}, optimizer=True)
     rest = [undisturbed.step(order(whole(table, step)), [table]) for step in (2, 3)]
 
-    tokenizer = ModelSpec(path=str(model_folder))
-    resumed = Trainer(SPEC, str(tmp_path / "model"), "float32", tokenizer_from=tokenizer)
+    origin = ModelSpec(path=str(model_folder))
+    resumed = Trainer(SPEC, str(tmp_path / "model"), "float32", origin=origin)
     resumed.restore_state(tmp_path)
     again = [resumed.step(order(whole(table, step)), [table]) for step in (2, 3)]
     assert unchanged(resumed, parameters(undisturbed))
@@ -391,3 +400,145 @@ def test_weights_by_object_ref_are_the_policys(model_folder: Path) -> None:
     one = trainer(model_folder)
     state = one.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in one.weights().items())
+
+
+def rounded_attention(
+    module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
+    """Attention on queries, keys and values in bfloat16, each head of keys and values as often as it is used."""
+    heads = [x.bfloat16() for x in (q, *(x.repeat_interleave(module.num_key_value_groups, dim=1) for x in (k, v)))]
+    out = scaled_dot_product_attention(*heads, attn_mask=mask, is_causal=mask is None, scale=scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("rounded_by_hand", rounded_attention)
+AttentionMaskInterface.register("rounded_by_hand", sdpa_mask)
+
+
+def round_products(model: Any) -> None:
+    """Matrix products on bfloat16 copies of float32 master weights, all else in float32, written out layer by layer."""
+    model.set_attn_implementation("rounded_by_hand")
+    for layer in (m for m in model.modules() if isinstance(m, nn.Linear)):
+        layer.forward = lambda x, own=layer: linear(x.bfloat16(), own.weight.bfloat16())  # type: ignore[method-assign]
+
+
+def test_in_bfloat16_steps_are_those_of_float32_master_weights_written_out(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder, "bfloat16")
+    one = Trainer(SPEC, str(model_folder), "bfloat16", log_probs=plain)
+    hand = Trainer(SPEC, str(model_folder), "float32", log_probs=plain)
+    round_products(hand.model)
+    for step in (1, 2, 3):
+        metrics = one.step(order(whole(table, step)), [table]).metrics
+        assert metrics == hand.step(order(whole(table, step)), [table]).metrics
+    assert unchanged(one, parameters(hand))
+    assert {p.dtype for p in one.model.parameters()} == {torch.float32}
+    assert {v.dtype for state in one.optimizer.state.values() for v in state.values()} == {torch.float32}
+
+
+def test_checkpointing_changes_no_bit_of_a_step_and_may_be_switched_on_by_a_resume(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    again = SPEC.model_copy(update={"activation_checkpointing": True})
+    table = shard(MIXED, model_folder)
+    one, other = trainer(model_folder), trainer(model_folder, again)
+    for each in (one, other):
+        each.step(order(whole(table)), [table])
+    assert unchanged(one, parameters(other))
+    one.save(tmp_path, {}, optimizer=True)
+    resumed = Trainer(again, str(tmp_path / "model"), "float32", origin=ModelSpec(path=str(model_folder)))
+    resumed.restore_state(tmp_path)
+    for each in (one, other, resumed):
+        each.step(order(whole(table, 2)), [table])
+    assert unchanged(one, parameters(other))
+    assert unchanged(one, parameters(resumed))
+    assert "activation_checkpointing" not in decisive(again)
+
+
+LORA = LoraSpec(rank=4, alpha=8.0)
+
+
+def adapted(folder: Path, start: Path | None = None, dtype: Any = "float32", seed: int = 0) -> Trainer:
+    """A trainer of an adapter, at its beginning or from a checkpoint's model."""
+    origin = ModelSpec(path=str(folder), dtype=dtype, lora=LORA)
+    return Trainer(SPEC, str(start or folder), dtype, origin=origin, seed=seed)
+
+
+@dataclass
+class Factored:
+    """A model whose weights are W + 2·B·A, made anew of the factors in every forward pass."""
+
+    model: Any
+    factors: dict[str, Tensor]
+
+    def __call__(self, **kwargs: Any) -> Any:
+        weights = {n: p.detach() for n, p in self.model.named_parameters()}
+        for name in [n for n in self.factors if n.endswith("lora_A.weight")]:
+            place = name.removeprefix("base_model.model.").replace(".lora_A", "")
+            weights[place] = weights[place] + 2.0 * self.factors[name.replace("lora_A", "lora_B")] @ self.factors[name]
+        return torch.func.functional_call(self.model, weights, kwargs=kwargs)
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.factors.values())
+
+
+def test_steps_on_an_adapter_are_those_on_its_factors_written_out(model_folder: Path) -> None:
+    table = shard(RICH, model_folder)
+    mine = adapted(model_folder)
+    factors = {n: t.requires_grad_() for n, t in mine.weights().items()}
+    hand = ByHand(Factored(load_model(model_folder, "float32"), factors))
+    for step in (1, 2, 3):
+        metrics = mine.step(order(whole(table, step)), [table]).metrics
+        preference, bonus, norm = hand.step(table)
+        assert (metrics["loss/preference"], metrics["loss/bonus"]) == pytest.approx((preference, bonus), abs=1e-4)
+        assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-3)
+    for name, tensor in mine.weights().items():
+        torch.testing.assert_close(tensor, factors[name].detach(), atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_adapter_begins_at_loss_log_2_and_the_model_under_it_stays(model_folder: Path, dtype: Any) -> None:
+    one, base = adapted(model_folder, dtype=dtype), load_model(model_folder, dtype)
+    assert one.adapter is not None
+    with one.adapter.off():
+        table = score_references(
+            tables.preferences(PROMPTS, [triple(i) for i in range(4)], RICH),
+            one.model,
+            one.log_probs,
+            dtype=dtype,
+            micro_batch_tokens=10_000,
+        )
+    losses = [one.step(order(whole(table, step)), [table]).metrics["loss/preference"] for step in (1, 2, 3, 4)]
+    assert losses[0] == pytest.approx(0.8 / 3 * LOG_2 + 2.2 / 3 * LOG_2, abs=1e-5)
+    assert losses[-1] < LOG_2 - 5e-3
+    frozen = {n.replace(".base_layer", ""): p for n, p in one.model.named_parameters() if not p.requires_grad}
+    assert frozen.keys() == dict(base.named_parameters()).keys()
+    assert all(torch.equal(p, frozen[n]) for n, p in base.named_parameters())
+    assert {p.dtype for p in one.adapter.parameters.values()} == {torch.float32}
+
+
+def test_an_adapters_training_goes_on_bit_by_bit_from_a_checkpoint(tmp_path: Path, model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    undisturbed = adapted(model_folder)
+    undisturbed.step(order(whole(table)), [table])
+    undisturbed.save(tmp_path, {"step": 1}, optimizer=True)
+    rest = [undisturbed.step(order(whole(table, step)), [table]) for step in (2, 3)]
+    resumed = adapted(model_folder, tmp_path / "model", seed=7)
+    resumed.restore_state(tmp_path)
+    again = [resumed.step(order(whole(table, step)), [table]) for step in (2, 3)]
+    assert unchanged(resumed, parameters(undisturbed))
+    assert [r.metrics for r in again] == [r.metrics for r in rest]
+
+
+def test_what_an_adapters_trainer_saves_and_sends_is_the_adapter_alone(tmp_path: Path, model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    one = adapted(model_folder)
+    one.step(order(whole(table)), [table])
+    one.save(tmp_path, {}, optimizer=True)
+    sent, saved = one.weights(), read_adapter(tmp_path / "model")
+    assert sent.keys() == saved.keys()
+    assert all(torch.equal(sent[n], saved[n]) for n in sent)
+    assert sum(t.numel() for t in sent.values()) == sum(p.numel() for p in one.model.parameters() if p.requires_grad)
+    assert (tmp_path / "model" / "tokenizer.json").exists()
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    canary = canary_logp(plain, merged(tmp_path / "model"), [10, 11, 12, 13], "float32")
+    assert one.canary([10, 11, 12, 13]) == pytest.approx(canary, abs=1e-5)

@@ -82,6 +82,20 @@ def schema() -> None:
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Output folder of a run, finished or not.", metavar="DIR")],
+    output: Annotated[Path | None, typer.Option(help="File to write. Default: report.html in the folder.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Output folder of a second run, to be shown beside it.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Write a run's report: one HTML file that works offline."""
+    from xpo_ray.cli.report import report_and_show
+
+    report_and_show(folder, output=output, against=against)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="New or empty folder for all that the demo makes.")] = Path("demo-out"),
 ) -> None:

@@ -10,6 +10,7 @@ from rich.syntax import Syntax
 
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
+from xpo_ray.exports.checks import check_exports
 from xpo_ray.judges.checks import check_judge
 from xpo_ray.plan import plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
@@ -18,6 +19,7 @@ from xpo_ray.spec.run import RunSpec, at_iteration
 def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool) -> None:
     """Print what the run will do, or raise the UserError that would stop it."""
     check_output(Path(spec.output.path), None, resume=True)
+    check_exports(spec.exports)
     planned = plan(spec)
     if spec.judge is not None:
         check_judge(spec.judge, folder)

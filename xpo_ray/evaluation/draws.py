@@ -13,7 +13,8 @@ def draw_held_out(policy: Policy, shard: pa.Table, sampling: Sampling, run_seed:
     """PROMPTS → DRAWN: one response per held-out prompt, and log-probs under the same weights."""
     greedy = sampling.temperature == 0.0
     draw = Draw("policy", decoding="greedy" if greedy else "sample")
-    drawn = [c[0] for c in policy.draw(shard, draw, sampling, DrawContext(run_seed, "evaluation", 0, version))]
+    context = DrawContext(run_seed, "evaluation", 0, version)
+    drawn = [c[0] for c in policy.draw([(shard, context)], draw, sampling)]
     rows = shard.to_pylist()
     paired = [r["chosen_ids"] is not None and r["rejected_ids"] is not None for r in rows]
     groups = [

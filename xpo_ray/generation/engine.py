@@ -1,4 +1,4 @@
-"""What the scheduler asks of an engine, and how its draws become the candidates of a shard. No torch at import."""
+"""What the scheduler asks of an engine, and the seeds that its draws get. No torch at import."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from xpo_ray.algorithms import Draw
 from xpo_ray.seeds import seed_of
-from xpo_ray.shards import CANDIDATES, with_column
 from xpo_ray.spec.training import SamplingSpec
 
 
@@ -61,57 +60,28 @@ class DrawContext:
 
 
 def draw_responses(
-    engine: Engine, decoder: Decoder, shard: pa.Table, draw: Draw, sampling: Sampling, context: DrawContext
+    engine: Engine, decoder: Decoder, work: Sequence[tuple[pa.Table, DrawContext]], draw: Draw, sampling: Sampling
 ) -> list[list[dict[str, Any]]]:
-    """`draw.samples` candidates for each row of a shard, as values of shards.CANDIDATE."""
-    rows, prompts = shard["row"].to_pylist(), shard["prompt_ids"].to_pylist()
-    places = [(i, sample) for i in range(len(rows)) for sample in range(draw.samples)]
-    seeds = [seed_of(context.run_seed, context.purpose, context.iteration, rows[i], s) for i, s in places]
-    drawn = engine.draw([prompts[i] for i, _ in places], seeds, sampling)
-    out: list[list[dict[str, Any]]] = [[] for _ in rows]
-    for (i, sample), one in zip(places, drawn, strict=True):
-        out[i].append(
-            {
-                "origin": draw.source,
-                "sample": sample,
-                "version": context.version,
-                "text": decoder.decode(one.ids),
-                "ids": list(one.ids),
-                "ended": one.ended,
-            }
-        )
-    return out
-
-
-def with_candidates(shard: pa.Table, drawn: list[list[dict[str, Any]]]) -> pa.Table:
-    """The shard with further candidates behind those it has; the dataset's columns stay until all draws are made."""
-    before = shard["candidates"].to_pylist() if "candidates" in shard.column_names else [[] for _ in drawn]
-    column = pa.array([b + d for b, d in zip(before, drawn, strict=True)], CANDIDATES.field("candidates").type)
-    kept = shard.drop_columns(["candidates"]) if "candidates" in shard.column_names else shard
-    return kept.append_column(CANDIDATES.field("candidates"), column)
-
-
-def complete_candidates(shard: pa.Table, *, dataset_candidates: bool) -> pa.Table:
-    """The CANDIDATES table of a shard: its draws, and behind them the dataset's chosen and rejected where they take part."""
-    drawn = (
-        shard["candidates"].to_pylist() if "candidates" in shard.column_names else [[] for _ in range(shard.num_rows)]
-    )
-    values = [
-        d + (_dataset(row) if dataset_candidates else []) for d, row in zip(drawn, shard.to_pylist(), strict=True)
-    ]
-    kept = shard.drop_columns(["candidates"]) if "candidates" in shard.column_names else shard
-    return with_column(kept, CANDIDATES, candidates=values)
-
-
-def _dataset(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
+    """`draw.samples` candidates for each row of each shard, as values of shards.CANDIDATE; all are drawn as one batch."""
+    prompts: list[list[int]] = []
+    seeds: list[int] = []
+    versions: list[int] = []
+    for shard, context in work:
+        for row, prompt in zip(shard["row"].to_pylist(), shard["prompt_ids"].to_pylist(), strict=True):
+            for sample in range(draw.samples):
+                prompts.append(prompt)
+                seeds.append(seed_of(context.run_seed, context.purpose, context.iteration, row, sample))
+                versions.append(context.version)
+    drawn = engine.draw(prompts, seeds, sampling)
+    made = [
         {
-            "origin": origin,
-            "sample": 0,
-            "version": -1,
-            "text": row[origin],
-            "ids": row[f"{origin}_ids"],
-            "ended": row[f"{origin}_ended"],
+            "origin": draw.source,
+            "sample": i % draw.samples,
+            "version": version,
+            "text": decoder.decode(one.ids),
+            "ids": list(one.ids),
+            "ended": one.ended,
         }
-        for origin in ("chosen", "rejected")
+        for i, (one, version) in enumerate(zip(drawn, versions, strict=True))
     ]
+    return [made[i : i + draw.samples] for i in range(0, len(made), draw.samples)]

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from xpo_ray.algorithms import rows
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
+from xpo_ray.plan.adapter import Adapted
 from xpo_ray.plan.processes import pool_sizes
+from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
 
@@ -27,12 +29,17 @@ class ModelSize:
 
     parameters: int | None
     architecture: Architecture | None
+    adapted: Adapted | None = None
+    """The adapter that is trained in it, where one is."""
 
     @classmethod
-    def of(cls, path: str) -> "ModelSize":
+    def of(cls, path: str, lora: LoraSpec | None = None) -> "ModelSize":
         """From a model folder's headers. Raises ModelError."""
         folder = model_folder(path)
-        return cls(None, None) if folder is None else cls(parameters(folder), architecture(folder))
+        if folder is None:
+            return cls(None, None)
+        sizes = architecture(folder)
+        return cls(parameters(folder), sizes, None if lora is None else Adapted.of(folder, sizes, lora))
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,12 @@ def roles(spec: RunSpec, size: ModelSize, cores: int) -> tuple[RoleMemory, ...]:
 
 def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> RoleMemory:
     """A process that draws one shard at a time and computes reference log-probs."""
-    width = BYTES[spec.model.dtype]
     parts = {"libraries": LIBRARIES}
     if size.parameters is not None:
-        parts["weights"] = width * size.parameters
+        parts["weights"] = engine_weight_bytes(spec, size.parameters)
+    if size.adapted is not None:
+        models = (spec.partitions or 1) if role == "reference" else 1  # an average holds the adapters of all its models
+        parts["adapter"] = 4 * models * size.adapted.parameters
     if size.architecture is not None:
         parts["kv_cache"] = kv_cache_bytes(spec, size.architecture)
         parts["logits"] = logits_bytes(spec, size.architecture) // 2  # no gradients
@@ -75,12 +84,19 @@ def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> Ro
 
 
 def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
-    """float32 weights, gradients and two moments of AdamW, and one micro-batch."""
+    """Weights, those trained with gradients and two moments of AdamW in float32, and one micro-batch."""
     parts = {"libraries": LIBRARIES}
-    if size.parameters is not None:
-        parts |= {"weights": 4 * size.parameters, "gradients": 4 * size.parameters, "optimizer": 8 * size.parameters}
+    if size.adapted is not None and size.parameters is not None:
+        parts["weights"] = BYTES[spec.model.dtype] * size.parameters
+        parts |= trained_bytes("adapter", size.adapted.parameters)
+    elif size.parameters is not None:
+        parts |= trained_bytes("weights", size.parameters)
+        if spec.model.dtype == "bfloat16":
+            parts["casts"] = 2 * size.parameters  # autocast keeps them from the forward to the backward pass
     if size.architecture is not None:
         parts["activations"] = activation_bytes(spec, size.architecture)
+        if size.adapted is not None:
+            parts["activations"] += 4 * micro_batch_tokens(spec) * size.adapted.columns
         parts["logits"] = logits_bytes(spec, size.architecture)
     return RoleMemory("trainer", 1, parts, None if size.architecture and size.parameters else "the model's size")
 
@@ -97,6 +113,18 @@ def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemor
     if size.architecture is not None:
         parts["activations"] = 8 * BYTES[judge.dtype] * judge.batch_tokens * size.architecture.intermediate
     return RoleMemory(role, processes, parts, None if size.parameters else "the reward model's size")
+
+
+def engine_weight_bytes(spec: RunSpec, count: int) -> int:
+    """In bfloat16 log-probs are taken from float32 weights beside those that draw; with an adapter one model does both."""
+    if spec.model.dtype == "float32":
+        return 4 * count
+    return (2 if spec.model.lora is not None else 4 + 2) * count
+
+
+def trained_bytes(name: str, count: int) -> dict[str, int]:
+    """What is trained, its gradients, and two moments of AdamW, in float32."""
+    return {name: 4 * count, "gradients": 4 * count, "optimizer": 8 * count}
 
 
 def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
@@ -127,9 +155,15 @@ def logits_bytes(spec: RunSpec, sizes: Architecture) -> int:
 
 
 def activation_bytes(spec: RunSpec, sizes: Architecture) -> int:
-    """Per token and layer, in float32: norms, residuals and attention (~8 hidden + keys and values), gated MLP (4 wide)."""
+    """Per token and layer, in float32: norms, residuals and attention (~8 hidden + keys and values), gated MLP (4 wide).
+
+    With checkpointing each layer keeps its input alone, and one layer at a time has the rest.
+    """
     attention = 8 * sizes.hidden + 2 * (sizes.heads + sizes.kv_heads) * sizes.head_dim
-    return 4 * micro_batch_tokens(spec) * sizes.layers * (attention + 4 * sizes.intermediate)
+    layer = attention + 4 * sizes.intermediate
+    if spec.training.activation_checkpointing:
+        return 4 * micro_batch_tokens(spec) * (sizes.layers * sizes.hidden + layer)
+    return 4 * micro_batch_tokens(spec) * sizes.layers * layer
 
 
 def machine_bytes() -> int:

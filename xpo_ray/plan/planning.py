@@ -67,7 +67,7 @@ def plan(spec: RunSpec) -> Plan:
     """The plan of a run. Raises DatasetError, ModelError or SpecError where it could not start."""
     prompts = _rows(spec.data.source)
     held_out = 0 if spec.data.evaluation is None else _rows(spec.data.evaluation)
-    size = ModelSize.of(spec.model.path)
+    size = ModelSize.of(spec.model.path, spec.model.lora)
     work = () if prompts is None else iterations(spec, prompts)
     cores = os.cpu_count() or 1
     known = roles(spec, size, cores)
@@ -106,6 +106,8 @@ def _notes(
         notes.append("the number of rows is known only after the dataset has been read; set its limit to plan with it")
     if size.parameters is None:
         notes.append(f"{spec.model.path} is a hub repository: its size is known after the download")
+    if size.adapted is not None:
+        notes.append(f"model.lora trains {size.adapted.parameters:,} parameters; all others stay as they are")
     accumulated = sum(w.windows for w in work)
     fresh = sum(-(-w.prompts // spec.training.batch_size) for w in work)
     if accumulated > fresh:

@@ -15,6 +15,9 @@ def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
         spec.algorithm.warmup_iterations > 0 and used[-1].reference == "fixed"
     )
     half = max(replicas // 2, 1) if base_draws else 1
+    if spec.model.lora is not None:
+        shared = replicas if policy or base_draws else 1  # with the adapter off the policy's processes are the base
+        return {"policy": shared, "base": 0, "reference": half if apart else 0}
     return {
         "policy": max(replicas - replicas // 2 if base_draws else replicas, 1) if policy else 0,
         "base": half if base else 0,

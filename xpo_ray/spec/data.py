@@ -2,9 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from xpo_ray.spec.base import Spec, operational
+
+
+class LoraSpec(Spec):
+    """A low-rank adapter: the trained model is W + scaling · B·A, the model of `path` stays as it is. No dropout: log-probs
+    are taken without."""
+
+    rank: int = Field(16, ge=1)
+    alpha: PositiveFloat = 32.0
+    """scaling = alpha / rank, or alpha / √rank with `rslora`."""
+    target_modules: Literal["all_linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all_linear"
+    """Names of the layers that get an adapter, for example [q_proj, v_proj]; `all_linear`: all but the head."""
+    rslora: bool = False
 
 
 class ModelSpec(Spec):
@@ -15,7 +27,9 @@ class ModelSpec(Spec):
     revision: str | None = None
     """Hub revision; a commit hash pins the model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What engines hold and forward passes compute in; the trainer's own weights are always float32."""
+    """What engines hold and forward passes compute in; weights that are trained are always float32."""
+    lora: LoraSpec | None = None
+    """Train an adapter instead of all weights; the reference is then this model with the adapter off."""
     chat_template: str = "tokenizer"
     """`tokenizer`: the template that comes with the model, if any. `plain`: messages joined by blank lines, no template.
     Else the path of a Jinja file."""

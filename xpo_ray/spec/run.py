@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from xpo_ray.spec.algorithm import AlgorithmSpec
 from xpo_ray.spec.base import Spec, operational
 from xpo_ray.spec.data import DataSpec, ModelSpec
+from xpo_ray.spec.exports import Exports
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.training import EvaluationSpec, OutputSpec, ResourcesSpec, SamplingSpec, TrainingSpec
 
@@ -30,6 +31,8 @@ class RunSpec(Spec):
     evaluation: EvaluationSpec = operational(EvaluationSpec())
     resources: ResourcesSpec = operational(ResourcesSpec())
     output: OutputSpec = operational(...)
+    exports: Exports = operational(())
+    """Experiment trackers that hear the metrics while the run runs."""
 
     @property
     def online(self) -> bool:

@@ -45,6 +45,8 @@ class TrainingSpec(Spec):
     """Gradients are scaled down to this L2 norm."""
     micro_batch_tokens: int = operational(8192, ge=1)
     """Padded tokens in one forward and backward pass; a step accumulates as many passes as it needs."""
+    activation_checkpointing: bool = operational(False)
+    """Make the activations of each layer again in the backward pass: less memory, about a third more work."""
     checkpoint_every_steps: int | None = operational(None, ge=1)
     """Checkpoints within an iteration, beside the one that ends it. In a fully online run (one window per iteration)
     the distance between checkpoints; default 50 there."""

@@ -1,4 +1,4 @@
-"""How draws become candidates, with an engine that shows what it was asked."""
+"""Draws and their seeds, with an engine that shows what it was asked."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,10 @@ from xpo_ray.generation.engine import (
     DrawContext,
     Drawn,
     Sampling,
-    complete_candidates,
     draw_responses,
     sampling_of,
-    with_candidates,
 )
 from xpo_ray.seeds import seed_of
-from xpo_ray.shards import CANDIDATES
 from xpo_ray.spec.training import SamplingSpec
 
 SAMPLING = Sampling(1.0, 1.0, None, 8)
@@ -42,7 +39,7 @@ class Echo:
 
 def drawn(shard: pa.Table, draw: Draw, engine: Echo | None = None) -> list[list[dict[str, object]]]:
     engine = engine or Echo()
-    return draw_responses(engine, engine, shard, draw, SAMPLING, CONTEXT)
+    return draw_responses(engine, engine, [(shard, CONTEXT)], draw, SAMPLING)
 
 
 def test_every_prompt_gets_its_samples_in_order_with_seeds_of_their_own() -> None:
@@ -77,42 +74,14 @@ def test_a_draw_depends_on_its_row_and_not_on_the_shard_that_it_lies_in() -> Non
     assert drawn(prompts.slice(2, 1), Draw("policy"))[0] == drawn(prompts, Draw("policy"))[2]
 
 
-def test_further_draws_come_behind_those_that_are_there() -> None:
-    shard = tables.prompts([[5], [6]])
-    once = with_candidates(shard, drawn(shard, Draw("policy")))
-    twice = with_candidates(once, drawn(once, Draw("reference", 2)))
-    origins = [[c["origin"] for c in row] for row in twice["candidates"].to_pylist()]
-    assert origins == [["policy", "reference", "reference"]] * 2
-    assert twice.column_names == [*shard.column_names, "candidates"]
-
-
-def test_the_datasets_answers_come_behind_the_draws_chosen_first() -> None:
-    shard = tables.prompts([[5], [6]], pairs=True)
-    complete = complete_candidates(with_candidates(shard, drawn(shard, Draw("reference"))), dataset_candidates=True)
-    assert complete.schema == CANDIDATES
-    row = complete["candidates"].to_pylist()[1]
-    assert [c["origin"] for c in row] == ["reference", "chosen", "rejected"]
-    assert row[1] == {
-        "origin": "chosen",
-        "sample": 0,
-        "version": -1,
-        "text": "good 1",
-        "ids": [11, 1, 1],
-        "ended": True,
-    }
-    assert (row[2]["ids"], row[2]["ended"]) == ([12, 13, 1, 1], False)
-
-
-def test_the_datasets_answers_stay_out_where_they_take_no_part() -> None:
-    shard = tables.prompts([[5]], pairs=True)
-    complete = complete_candidates(with_candidates(shard, drawn(shard, Draw("policy", 2))), dataset_candidates=False)
-    assert [c["origin"] for c in complete["candidates"].to_pylist()[0]] == ["policy", "policy"]
-
-
-def test_a_shard_without_draws_has_the_datasets_answers_alone() -> None:
-    complete = complete_candidates(tables.prompts([[5], [6]], pairs=True), dataset_candidates=True)
-    assert [[c["origin"] for c in row] for row in complete["candidates"].to_pylist()] == [["chosen", "rejected"]] * 2
-    assert complete.schema == CANDIDATES
+def test_shards_of_several_iterations_are_one_batch_and_keep_their_own_seeds_and_versions() -> None:
+    engine = Echo()
+    later = DrawContext(run_seed=3, purpose="policy-0", iteration=3, version=2)
+    work = [(tables.prompts([[5]], first_row=1), CONTEXT), (tables.prompts([[6], [7]], first_row=8), later)]
+    made = draw_responses(engine, engine, work, Draw("reference"), SAMPLING)
+    assert engine.prompts == [[5], [6], [7]]
+    assert engine.seeds == [seed_of(3, "policy-0", t, row, 0) for t, row in ((2, 1), (3, 8), (3, 9))]
+    assert [[c["version"] for c in row] for row in made] == [[1], [2], [2]]
 
 
 def test_greedy_draws_keep_the_limits_and_nothing_else_of_the_sampling() -> None:
