@@ -1,25 +1,28 @@
-"""The transformers engine: one batch, one decode loop, one random stream per row.
+"""The transformers engine: a batch that rows leave when they have ended and that waiting prompts then join.
 
 Every row draws with its own uniform numbers (one per token, from its seed), so a draw does not depend on its neighbours but
-for rounding. Rows that have ended leave the batch and its cache, and stop costing.
+for rounding. What stands beside what follows from the prompts alone, so that the same call gives the same bits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from xpo_ray.generation.engine import Drawn, Sampling
+from xpo_ray.generation.rows import Request, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-COMPACT_BELOW = 0.75
-"""The batch is cut down to its living rows when fewer than this share of it live: copying the cache has a price too."""
+MOST_ROWS = 128
+"""Rows of a batch: more of them draw hardly more tokens per second on a CPU."""
+CACHE_BYTES = 2**31
+"""Memory of a batch's keys and values, which bounds its rows where sequences are long or the model is large."""
+REBUILD_BELOW = 0.75
+"""Rows that have ended leave when fewer than this share of the batch live: copying the cache has a price too."""
 
 
 class TransformersEngine:
@@ -34,92 +37,76 @@ class TransformersEngine:
         """One completion per prompt and seed; EOS is looked for in the completion alone, and kept in its ids."""
         if not prompts:
             return []
-        device = self.model.device
-        batch = _Batch.of(prompts, seeds, sampling, device)
-        tokens: list[list[int]] = [[] for _ in prompts]
-        eos = torch.tensor(self.eos_ids, dtype=torch.long, device=device)
-        for step in range(sampling.max_new_tokens):
-            logits_BV = self._forward(batch, step)
-            if step < sampling.min_new_tokens:
-                logits_BV[:, eos] = -torch.inf
-            next_B = pick(logits_BV, batch.uniforms_BT[:, step], sampling)
-            for row, alive, token in zip(batch.rows, batch.alive_B.tolist(), next_B.tolist(), strict=True):
-                if alive:
-                    tokens[row].append(token)
-            batch.alive_B &= ~torch.isin(next_B, eos)
-            living = int(batch.alive_B.sum())
-            if living == 0:
-                break
-            batch.last_B = next_B
-            if living < COMPACT_BELOW * len(batch.rows):
-                batch.compact()
-        return [Drawn(tuple(t), t[-1] in self.eos_ids) for t in tokens]
+        order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+        waiting = [Request(i, prompts[i]) for i in order]
+        most = self._most_rows(len(waiting[0].prompt_ids) + sampling.max_new_tokens)
+        drawing = _Drawing(self.model, self.eos_ids, sampling, uniforms(seeds, sampling.max_new_tokens))
+        rows: Rows | None = None
+        while waiting or rows is not None:
+            if rows is None or rows.living < REBUILD_BELOW * (most if waiting else len(rows)):
+                free = most - (0 if rows is None else rows.living)
+                rows, waiting = drawing.rebuilt(rows, waiting[:free]), waiting[free:]
+            if rows is not None:
+                drawing.step(rows)
+                rows = rows if rows.living else None
+        return drawing.drawn()
 
-    def _forward(self, batch: "_Batch", step: int) -> Tensor:
-        """Next-token logits [B, V] in float32; the first pass reads the prompts, later ones one token per row."""
-        width = batch.prompt_width + step
-        if step == 0:
-            ids, positions = batch.prompt_BP, (batch.mask_BW[:, :width].cumsum(-1) - 1).clamp(min=0)
-        else:
-            ids, positions = batch.last_B.unsqueeze(-1), batch.positions_B.unsqueeze(-1) + (step - 1)
-        out = self.model(
-            input_ids=ids,
-            attention_mask=batch.mask_BW[:, :width],
-            position_ids=positions,
-            past_key_values=batch.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = out.logits[:, -1].float()
-        return logits
+    def _most_rows(self, positions: int) -> int:
+        """Rows of which all keys and values fit into CACHE_BYTES."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        each: int = 2 * config.num_hidden_layers * heads * size * positions * self.model.dtype.itemsize
+        return max(min(MOST_ROWS, CACHE_BYTES // each), 1)
 
 
-@dataclass
-class _Batch:
-    """The rows that are still drawn: B rows, prompts padded on the left to P, W = P + max_new_tokens."""
+class _Drawing:
+    """One call of `draw`: what each request has drawn so far."""
 
-    rows: list[int]
-    prompt_BP: Tensor
-    mask_BW: Tensor
-    positions_B: Tensor
-    uniforms_BT: Tensor
-    alive_B: Tensor
-    last_B: Tensor
-    cache: DynamicCache
+    def __init__(
+        self, model: "PreTrainedModel", eos_ids: Sequence[int], sampling: Sampling, uniforms_RT: Tensor
+    ) -> None:
+        self.model = model
+        self.sampling = sampling
+        self.uniforms_RT = uniforms_RT.to(model.device)
+        self.eos = torch.tensor(eos_ids, dtype=torch.long, device=model.device)
+        self.tokens_RT = torch.zeros(uniforms_RT.shape, dtype=torch.long, device=model.device)
+        self.length_R = torch.zeros(len(uniforms_RT), dtype=torch.long, device=model.device)
 
-    @property
-    def prompt_width(self) -> int:
-        return self.prompt_BP.shape[1]
+    def rebuilt(self, rows: Rows | None, joining: Sequence[Request]) -> Rows | None:
+        """The living rows and new ones, which have drawn their first token."""
+        new = None
+        if joining:
+            new, logits_BV = Rows.begun(self.model, joining, self.sampling.max_new_tokens)
+            self._take(new, logits_BV)
+        both = [r for r in (rows, new) if r is not None and r.living]
+        return Rows.together(both) if both else None
 
-    @classmethod
-    def of(
-        cls, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling, device: torch.device
-    ) -> "_Batch":
-        width = max(len(p) for p in prompts)
-        ids = torch.zeros(len(prompts), width, dtype=torch.long)
-        mask = torch.ones(len(prompts), width + sampling.max_new_tokens, dtype=torch.long)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
-            mask[i, : width - len(prompt)] = 0
-        lengths = torch.tensor([len(p) for p in prompts])
-        return cls(
-            rows=list(range(len(prompts))),
-            prompt_BP=ids.to(device),
-            mask_BW=mask.to(device),
-            positions_B=lengths.to(device),
-            uniforms_BT=uniforms(seeds, sampling.max_new_tokens).to(device),
-            alive_B=torch.ones(len(prompts), dtype=torch.bool, device=device),
-            last_B=lengths.to(device),
-            cache=DynamicCache(),
-        )
+    def step(self, rows: Rows) -> None:
+        """One token more for each row."""
+        self._take(rows, rows.next_logits())
 
-    def compact(self) -> None:
-        """Leave only the living rows."""
-        keep = self.alive_B.nonzero().squeeze(-1)
-        self.rows = [self.rows[i] for i in keep.tolist()]
-        self.cache.batch_select_indices(keep)
-        for name in ("mask_BW", "positions_B", "uniforms_BT", "alive_B", "last_B", "prompt_BP"):
-            setattr(self, name, getattr(self, name)[keep])
+    def drawn(self) -> list[Drawn]:
+        lengths = self.length_R.tolist()
+        ends = set(self.eos.tolist())
+        ids = [tuple(t[:n]) for t, n in zip(self.tokens_RT.tolist(), lengths, strict=True)]
+        return [Drawn(i, i[-1] in ends) for i in ids]
+
+    def _take(self, rows: Rows, logits_BV: Tensor) -> None:
+        """Pick the next token of each row, and note which rows have ended."""
+        place_B = rows.drawn_B.clamp(
+            max=self.sampling.max_new_tokens - 1
+        )  # rows that have ended go on until they leave
+        may_end = rows.least_drawn >= self.sampling.min_new_tokens
+        if not may_end:
+            early_B = rows.drawn_B < self.sampling.min_new_tokens
+            logits_BV[:, self.eos] = logits_BV[:, self.eos].masked_fill(early_B[:, None], -torch.inf)
+        next_B = pick(logits_BV, self.uniforms_RT[rows.request_B, place_B], self.sampling)
+        own = slice(None) if rows.living == len(rows) else rows.alive_B
+        self.tokens_RT[rows.request_B[own], place_B[own]] = next_B[own]
+        self.length_R[rows.request_B[own]] = place_B[own] + 1
+        ended_B = rows.drawn_B + 1 >= self.sampling.max_new_tokens
+        rows.advance(next_B, ended_B | torch.isin(next_B, self.eos))
 
 
 def uniforms(seeds: Sequence[int], tokens: int) -> Tensor:

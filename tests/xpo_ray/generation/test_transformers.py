@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from xpo_ray.generation import transformers as engine_module
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.transformers import TransformersEngine, pick, uniforms
 
@@ -323,3 +324,45 @@ def test_a_model_from_disk_draws_text_that_its_chat_can_read(model_folder: Path)
     (drawn,) = engine.draw([prompt], [1], sampled(20))
     assert 0 < len(drawn.ids) <= 20
     assert "<|end|>" not in chat.decode(drawn.ids)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2"])
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_waiting_prompts_take_the_places_of_rows_that_have_ended(
+    kind: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "MOST_ROWS", most)
+    made = make(kind)
+    drawn = TransformersEngine(made, [EOS]).draw(PROMPTS, SEEDS, sampled(24))
+    assert [list(d.ids) for d in drawn] == [slow_draw(made, p, s, 24) for p, s in zip(PROMPTS, SEEDS, strict=True)]
+    assert len({len(d.ids) for d in drawn}) > 2, "rows should end at different times"
+
+
+def test_a_batch_is_as_large_as_its_cache_may_be(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "CACHE_BYTES", 3 * 2 * 2 * 2 * 8 * (9 + 12) * 4)  # three rows of the longest
+    sizes: list[int] = []
+    hook = model.register_forward_pre_hook(lambda _m, _a, kw: sizes.append(len(kw["input_ids"])), with_kwargs=True)
+    together = TransformersEngine(model, [EOS]).draw(PROMPTS, SEEDS, sampled(12))
+    hook.remove()
+    assert max(sizes) == 3
+    monkeypatch.undo()
+    assert TransformersEngine(model, [EOS]).draw(PROMPTS, SEEDS, sampled(12)) == together
+
+
+def test_a_prompt_that_is_drawn_several_times_is_read_once(model: PreTrainedModel) -> None:
+    sizes: list[tuple[int, ...]] = []
+    hook = model.register_forward_pre_hook(
+        lambda _m, _a, kw: sizes.append(tuple(kw["input_ids"].shape)), with_kwargs=True
+    )
+    prompts = [PROMPTS[2]] * 3 + [PROMPTS[0]] * 2
+    drawn = TransformersEngine(model, [EOS]).draw(prompts, SEEDS, sampled(12))
+    hook.remove()
+    assert sizes[0] == (2, 9)
+    assert [list(d.ids) for d in drawn] == [slow_draw(model, p, s, 12) for p, s in zip(prompts, SEEDS, strict=True)]
+
+
+def test_least_lengths_hold_for_rows_that_join_late(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MOST_ROWS", 2)
+    drawn = TransformersEngine(model, [EOS]).draw(PROMPTS, SEEDS, sampled(24, min_new_tokens=6))
+    assert all(len(d.ids) > 6 for d in drawn if d.ended)
+    assert all(EOS not in d.ids[:6] for d in drawn)

@@ -97,7 +97,11 @@ def test_a_jinja_file_is_looked_up_beside_the_spec_but_the_two_words_are_not(tmp
         ("training.batchsize", 3, ["training.batchsize: unknown key", "did you mean 'batch_size'?"]),
         ("algorithm.alpa", 1, ["algorithm.alpa: unknown key", "did you mean 'alpha'?"]),
         ("learning_rate", 1, ["learning_rate: unknown key", "did you mean training.learning_rate?"]),
-        ("training.zzz", 1, ["training.zzz: unknown key", "known are activation_checkpointing, adam_beta1", "weight_decay"]),
+        (
+            "training.zzz",
+            1,
+            ["training.zzz: unknown key", "known are activation_checkpointing, adam_beta1", "weight_decay"],
+        ),
         ("algorithm.objective", {"kind": "ipo", "tau": 1}, ["algorithm.objective.tau: unknown key"]),
         ("algorithm.kind", "slem", ["algorithm.kind: unknown, got 'slem'", "did you mean 'selm'?"]),
         ("algorithm.kind", ..., ["algorithm.kind: missing; one of selm, iterative_dpo, xpo"]),

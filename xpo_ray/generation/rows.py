@@ -1,0 +1,155 @@
+"""The rows of a batch that is being drawn: which request each is, where its columns begin, and the model's next step.
+
+The engine decides which rows are drawn together and what they draw; here the model is called.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from xpo_ray.generation.columns import column_cache, rebuilt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt to draw for, and its place among the engine's requests."""
+
+    place: int
+    prompt_ids: Sequence[int]
+
+
+@dataclass
+class Rows:
+    """B rows whose keys and values fill the same columns."""
+
+    model: "PreTrainedModel"
+    cache: Cache
+    most_drawn: int
+    """Tokens that a row may draw."""
+    request_B: Tensor
+    first_B: Tensor
+    """The column at which each row's prompt begins."""
+    drawn_B: Tensor
+    alive_B: Tensor
+    last_B: Tensor
+    living: int
+    least_drawn: int
+    """A lower bound of drawn_B, known without looking at the device."""
+
+    def __len__(self) -> int:
+        return len(self.request_B)
+
+    @classmethod
+    def begun(cls, model: "PreTrainedModel", requests: Sequence[Request], most_drawn: int) -> tuple["Rows", Tensor]:
+        """Read the prompts, each distinct one once; returns the rows and the logits [B, V] of their first tokens."""
+        device = model.device
+        distinct = list(dict.fromkeys(tuple(r.prompt_ids) for r in requests))
+        width = max(len(p) for p in distinct)
+        first_U = torch.tensor([width - len(p) for p in distinct], device=device)
+        ids_UP = torch.tensor([[0] * (width - len(p)) + list(p) for p in distinct], device=device)
+        cache = column_cache(model.config.get_text_config().num_hidden_layers, most_drawn)
+        columns = torch.arange(width, device=device)
+        even = all(len(p) == width for p in distinct)
+        out = model(
+            input_ids=ids_UP,
+            attention_mask=None if even else (columns >= first_U[:, None]).long(),
+            position_ids=(columns - first_U[:, None]).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        place = {p: u for u, p in enumerate(distinct)}
+        row_B = torch.tensor([place[tuple(r.prompt_ids)] for r in requests], device=device)
+        if len(distinct) < len(requests):
+            cache = rebuilt([(cache, row_B, 0)], most_drawn)
+        logits_BV = out.logits[:, -1].index_select(0, row_B).float()
+        return cls._new(model, cache, requests, first_U.index_select(0, row_B), most_drawn), logits_BV
+
+    @classmethod
+    def _new(
+        cls, model: "PreTrainedModel", cache: Cache, requests: Sequence[Request], first_B: Tensor, most_drawn: int
+    ) -> "Rows":
+        request_B = torch.tensor([r.place for r in requests], device=first_B.device)
+        return cls(
+            model=model,
+            cache=cache,
+            most_drawn=most_drawn,
+            request_B=request_B,
+            first_B=first_B,
+            drawn_B=torch.zeros_like(request_B),
+            alive_B=torch.ones_like(request_B, dtype=torch.bool),
+            last_B=torch.zeros_like(request_B),
+            living=len(requests),
+            least_drawn=0,
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The living rows of all parts in one batch; columns that no living row uses are left out."""
+        if len(parts) == 1 and parts[0].living == len(parts[0]):
+            return parts[0]
+        keeps = [p.alive_B.nonzero().squeeze(-1) for p in parts]
+        begins = [int(p.first_B[keep].min()) for p, keep in zip(parts, keeps, strict=True)]
+        filled = max(p.filled - b for p, b in zip(parts, begins, strict=True))
+        shifts = [filled - p.filled for p in parts]
+        pieces = [(p.cache, keep, begin) for p, keep, begin in zip(parts, keeps, begins, strict=True)]
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(p, name)[keep] for p, keep in zip(parts, keeps, strict=True)])
+
+        return cls(
+            model=parts[0].model,
+            cache=rebuilt(pieces, parts[0].most_drawn),
+            most_drawn=parts[0].most_drawn,
+            request_B=joined("request_B"),
+            first_B=torch.cat([p.first_B[k] + s for p, k, s in zip(parts, keeps, shifts, strict=True)]),
+            drawn_B=joined("drawn_B"),
+            alive_B=joined("alive_B"),
+            last_B=joined("last_B"),
+            living=sum(p.living for p in parts),
+            least_drawn=min(p.least_drawn for p in parts),
+        )
+
+    @property
+    def filled(self) -> int:
+        """Columns in use."""
+        length: int = self.cache.layers[0].get_seq_length()
+        return length
+
+    def next_logits(self) -> Tensor:
+        """Logits [B, V] of the token behind the last one, in float32."""
+        out = self.model(
+            input_ids=self.last_B.unsqueeze(-1),
+            attention_mask=self._mask(),
+            position_ids=(self.filled - self.first_B).unsqueeze(-1),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = out.logits[:, -1].float()
+        return logits
+
+    def advance(self, next_B: Tensor, ended_B: Tensor) -> None:
+        """Every row has a token more; some have ended with it."""
+        self.last_B, self.drawn_B = next_B, self.drawn_B + 1
+        self.alive_B = self.alive_B & ~ended_B
+        self.living = int(self.alive_B.sum())
+        self.least_drawn += 1
+
+    def _mask(self) -> Tensor:
+        """Which columns each row sees: as [B, 1, 1, columns] where transformers takes a mask as it is, else [B, columns]."""
+        sees = torch.arange(self.filled + 1, device=self.first_B.device) >= self.first_B[:, None]
+        return sees[:, None, None, :] if takes_made_masks(self.model, self.filled + 1) else sees.long()
+
+
+def takes_made_masks(model: Any, columns: int) -> bool:
+    """Whether a mask with four axes is right for all layers: none of them attends over a shorter window than that."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return bool(getattr(model, "_supports_attention_backend", False)) and (window is None or window >= columns)
