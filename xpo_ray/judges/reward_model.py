@@ -25,6 +25,8 @@ from transformers import (
 
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.judgement import Comparison, Judgement, Message
+from xpo_ray.judges.packed_scores import batches, can_pack, grouped, packs, scores
+from xpo_ray.logprobs import PromptGroup
 from xpo_ray.spec.judge import RewardModelJudge
 
 Ids = tuple[int, ...]
@@ -47,11 +49,12 @@ class RewardModel:
         self._max_tokens = _most_tokens(spec, self._model)
         self._vocabulary: int = self._model.get_input_embeddings().num_embeddings
         self._refuse_template_without_response()
+        self._packed = can_pack(self._model, self._logits)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison; a prompt that the chat template refuses is a failed one."""
         read = [self._read(comparison) for comparison in comparisons]
-        scores = self._scores({ids for texts in read if not isinstance(texts, str) for ids in texts})
+        scores = self._scores([texts for texts in read if not isinstance(texts, str)])
         return [self._judgement(c, texts, scores) for c, texts in zip(comparisons, read, strict=True)]
 
     def close(self) -> None:
@@ -94,11 +97,27 @@ class RewardModel:
     def _leading_ids(self) -> tuple[int | None, ...]:
         return (self._tokenizer.bos_token_id, self._tokenizer.cls_token_id)
 
-    def _scores(self, texts: set[Ids]) -> dict[Ids, float]:
-        """The score of each text that has any token."""
-        ordered = sorted((ids for ids in texts if ids), key=lambda ids: (len(ids), ids))
-        batches = by_length(ordered, self._spec.batch_tokens)
-        return {ids: score for batch in batches for ids, score in zip(batch, self._forward(batch), strict=True)}
+    def _scores(self, comparisons: Sequence[list[Ids]]) -> dict[Ids, float]:
+        """The score of each text that has any token; texts of a comparison share their beginning where the model can."""
+        texts = [sorted({ids for ids in each if ids}) for each in comparisons]
+        groups = [grouped(each) for each in texts if self._packed and len(each) > 1]
+        groups = [group for group in groups if packs(self._model, group)]
+        out: dict[Ids, float] = {}
+        for batch in batches(groups, self._spec.batch_tokens):
+            out |= self._packed_scores([groups[i] for i in batch])
+        rest = sorted({ids for each in texts for ids in each} - out.keys(), key=lambda ids: (len(ids), ids))
+        for alone in by_length(rest, self._spec.batch_tokens):
+            out |= zip(alone, self._forward(alone), strict=True)
+        return out
+
+    def _packed_scores(self, groups: Sequence[PromptGroup]) -> dict[Ids, float]:
+        """Packed scores; what does not fit into the memory is left to the plain path."""
+        try:
+            made = scores(self._model, groups)
+        except torch.OutOfMemoryError:
+            return {}
+        pairs = zip(groups, made, strict=True)
+        return {(*g.prompt_ids, *r): score for g, each in pairs for r, score in zip(g.responses, each, strict=True)}
 
     def _forward(self, batch: Sequence[Ids]) -> list[float]:
         try:

@@ -209,16 +209,40 @@ def test_the_factory_opens_it_by_a_path_beside_the_spec_file(llama: Path) -> Non
 # Work
 
 
+def forwarded(judge: RewardModel) -> list[tuple[int, ...]]:
+    """Shapes of what the model reads from now on."""
+    shapes: list[tuple[int, ...]] = []
+    judge._model.base_model.register_forward_pre_hook(
+        lambda _module, args, kwargs: shapes.append(tuple((args[0] if args else kwargs["input_ids"]).shape)),
+        with_kwargs=True,
+    )
+    return shapes
+
+
 def test_identical_texts_are_scored_once_and_batches_keep_to_their_tokens(llama: Path) -> None:
     judge = opened(llama, batch_tokens=150)
-    shapes: list[tuple[int, ...]] = []
-    judge._model.register_forward_pre_hook(
-        lambda _module, _args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
-    )
-    got = scores(judge, compare("Tom.", "Tim.", "Tom."), compare("Tom."), compare(TEXTS[3]))
+    shapes = forwarded(judge)
+    got = scores(judge, compare("Tom.", "Tim.", "Tom."), compare("Tom."), compare(TEXTS[3]), compare("no"))
     assert got[0] == got[2] == got[3] != got[1]
-    assert sum(rows for rows, _ in shapes) == 3
     assert all(rows * columns <= 150 for rows, columns in shapes)
+    assert [rows for rows, _ in shapes] == [1, 2], "one packing of two texts, then the two that stand alone"
+
+
+def test_what_the_texts_of_a_comparison_have_in_common_is_read_once(llama: Path) -> None:
+    judge = opened(llama)
+    shapes = forwarded(judge)
+    scores(judge, compare(*TEXTS))
+    lengths = [len(judge._ids(templated(text))) for text in TEXTS]
+    common = len(judge._ids("<s>[user]What is a good name for a cat?</s>[assistant]"))
+    assert [rows for rows, _ in shapes] == [1]
+    assert shapes[0][1] <= sum(lengths) - 4 * (common - 1)
+
+
+def test_an_encoder_reads_every_text_whole(bert: Path) -> None:
+    judge = opened(bert, chat_template="plain")
+    shapes = forwarded(judge)
+    scores(judge, compare("Tom.", "Tim."))
+    assert [rows for rows, _ in shapes] == [2]
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(llama: Path) -> None:
