@@ -17,9 +17,11 @@ from xpo_ray.attempts import Attempt, check_output, open_attempt
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.preparation import Prepared
+from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
 from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
 from xpo_ray.results import Result, finish_run, read_result
+from xpo_ray.storage import replace_file, to_json
 
 
 async def iterate(run: Run) -> None:
@@ -34,8 +36,10 @@ async def iterate(run: Run) -> None:
     await run.finish()
 
 
-def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter) -> Result:
-    """Run to the end in this process, on the Ray of the spec's resources. Raises RunFailed or UserError."""
+def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter, profile: bool = False) -> Result:
+    """Run to the end in this process, on the Ray of the spec's resources. Raises RunFailed or UserError.
+
+    With `profile` the attempt's folder gets profile.json: where each second of each role went."""
     spec = prepared.spec
     root = Path(spec.output.path)
     check_exports(spec.exports)
@@ -50,7 +54,7 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter) -> R
     try:
         cluster = connect(spec.resources, attempt.run_id)
         try:
-            return asyncio.run(_attempt(prepared, attempt, cluster, reporters, started))
+            return asyncio.run(_attempt(prepared, attempt, cluster, reporters, started, profile))
         finally:
             cluster.close()
     except BaseException as error:
@@ -65,7 +69,7 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter) -> R
 
 
 async def _attempt(
-    prepared: Prepared, attempt: Attempt, cluster: Cluster, reporter: Reporter, started: float
+    prepared: Prepared, attempt: Attempt, cluster: Cluster, reporter: Reporter, started: float, profile: bool
 ) -> Result:
     schedule = prepared.schedule
     reporter.emit(
@@ -74,7 +78,8 @@ async def _attempt(
     for name, read in (("source", prepared.prompts), ("evaluation", prepared.held_out)):
         if read is not None:
             reporter.emit(DataRead(name, **read.counts()))
-    run = Run.of(prepared, attempt, reporter)
+    watch = Stopwatch([] if profile else None)
+    run = Run.of(prepared, attempt, reporter, watch)
     try:
         while True:
             try:
@@ -89,3 +94,5 @@ async def _attempt(
     finally:
         await run.settle()
         run.stop()
+        if (profiled := watch.profile()) is not None:
+            replace_file(attempt.folder / PROFILE, to_json(profiled.to_json()))

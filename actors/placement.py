@@ -42,10 +42,11 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
     return Cluster(f"http://{url}" if url else None, owned=True)
 
 
-def start_actor(cls: type, name: str, *args: Any) -> Any:
+def start_actor(cls: type, name: str, *args: Any, threads: int = 1) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
-    variables = ENVIRONMENT | ({**crash, "XPO_DRIVER_PID": str(os.getpid())} if crash else {})
+    driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
+    variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)} | crash | driver
     options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
     return ray.remote(cls).options(**options, runtime_env={"env_vars": variables}).remote(*args)
 

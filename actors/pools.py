@@ -7,6 +7,7 @@ key, so that a second try finds what the first one left. Results stay in the obj
 import asyncio
 import heapq
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskErro
 
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
+from xpo_ray.profile import Stopwatch
 from xpo_ray.reporting import ActorReplaced, Reporter
 
 NORMAL, LOW, URGENT = 1, 2, 0
@@ -41,6 +43,7 @@ class Pool:
     start: Callable[[str], Any]
     reporter: Reporter
     max_restarts: int
+    watch: Stopwatch = field(default_factory=Stopwatch)
     prepare: Callable[[Any], Awaitable[None]] | None = None
     _slots: list[Slot] = field(default_factory=list)
     _free: list[Slot] = field(default_factory=list)
@@ -85,6 +88,7 @@ class Pool:
 
     async def _call_on(self, slot: Slot, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
         while True:
+            began = time.monotonic()
             try:
                 ref, summary = getattr(slot.handle, method).options(num_returns=2).remote(*args)
                 second = await summary
@@ -96,6 +100,7 @@ class Pool:
                 await self._replace(slot, error)
                 continue
             slot.deaths = 0
+            self.watch.note(f"{self.role}/{slot.index}", method, began, second)
             return ref, second
 
     async def _replace(self, slot: Slot, error: BaseException) -> None:

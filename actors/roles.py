@@ -22,7 +22,8 @@ from xpo_ray.actors.scheduler import IterationRoles
 from xpo_ray.algorithms import Row, reference_version, row_of_iteration
 from xpo_ray.decisions import canary_agrees
 from xpo_ray.errors import CanaryMismatch
-from xpo_ray.plan.processes import pool_sizes
+from xpo_ray.plan.processes import judge_replicas, pool_sizes
+from xpo_ray.profile import Stopwatch
 from xpo_ray.reporting import Reporter
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
@@ -42,15 +43,24 @@ class Roles:
     """All pools of a run."""
 
     def __init__(
-        self, spec: RunSpec, folder: str, storage: Storage, reporter: Reporter, prefix: str, canary_ids: Sequence[int]
+        self,
+        spec: RunSpec,
+        folder: str,
+        storage: Storage,
+        reporter: Reporter,
+        prefix: str,
+        canary_ids: Sequence[int],
+        watch: Stopwatch,
     ) -> None:
         self.spec = spec
         self.canary_ids = tuple(canary_ids)
         self._holds: dict[str, Weights] = {}
-        sizes = pool_sizes(spec, os.cpu_count() or 1)
+        cores = os.cpu_count() or 1
+        sizes = pool_sizes(spec, cores)
 
         def pool(role: str, size: int, start: Callable[[str], Any]) -> Pool:
-            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, spec.resources.max_restarts)
+            restarts = spec.resources.max_restarts
+            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, restarts, watch)
             made.launch()
             return made
 
@@ -64,7 +74,7 @@ class Roles:
         self.base = pool("base", sizes["base"], model) if sizes["base"] else self.policy if spec.model.lora else None
         self.reference = pool("reference", sizes["reference"], model) if sizes["reference"] else None
         self.clerk = pool("clerk", 1, lambda name: start_actor(ClerkActor, name, storage))
-        self.judge = pool("judge", spec.resources.judge_replicas, judge(spec.judge))
+        self.judge = pool("judge", judge_replicas(spec, cores), judge(spec.judge))
         own = spec.data.evaluation is not None and spec.evaluation.judge is not None
         self.evaluation_judge = pool("evaluation-judge", 1, judge(spec.evaluation.judge)) if own else self.judge
         for each in (self.policy, self.base, self.reference):

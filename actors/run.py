@@ -24,6 +24,7 @@ from xpo_ray.decisions import checkpoint_due, evaluation_due, flat_loss
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.ledger import Ledger
 from xpo_ray.preparation import Prepared
+from xpo_ray.profile import Stopwatch
 from xpo_ray.rates import learning_rate
 from xpo_ray.reporting import IterationPublished, IterationStarted, Reporter, RunResumed, StepDone, Warned
 from xpo_ray.schedule import Schedule, Window
@@ -61,13 +62,13 @@ class Run:
     _warned: bool = False
 
     @classmethod
-    def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter) -> "Run":
+    def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter, watch: Stopwatch) -> "Run":
         """Start the actors; they come up side by side."""
         spec, storage = prepared.spec, attempt.storage
         prefix = f"{attempt.run_id}/{attempt.number}"
-        trainer = TrainerSeat(spec, storage, reporter, prefix)
+        trainer = TrainerSeat(spec, storage, reporter, prefix, watch)
         trainer.launch(_latest(storage.checkpoints()))
-        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids)
+        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch)
         scheduler = _scheduler(prepared, storage, roles, trainer, reporter)
         held_out = prepared.held_out
         evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
@@ -85,7 +86,9 @@ class Run:
     async def restore(self) -> None:
         """Take the position of the newest checkpoint, and bring the trainer there."""
         checkpoint = _latest(self.attempt.storage.checkpoints())
-        await self.trainer.at(checkpoint)
+        why_plain = await self.trainer.at(checkpoint)
+        if why_plain is not None:
+            self.reporter.emit(Warned("plain_log_probs", f"prompts are not shared among responses: {why_plain}"))
         self.checkpoint = checkpoint
         self.iteration, self.step, self.total_steps = (
             (checkpoint.iteration, checkpoint.step, checkpoint.total_steps) if checkpoint else (0, 0, 0)

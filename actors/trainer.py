@@ -58,5 +58,6 @@ class TrainerActor:
         return None, self.trainer.canary(ids)
 
     def ready(self) -> tuple[None, dict[str, Any]]:
-        """Process id and threads, once the model is loaded."""
-        return None, {"pid": os.getpid(), "threads": torch.get_num_threads()}
+        """Process id and threads, once the model is loaded, and why log-probs take the plain path if they do."""
+        path = self.trainer.path
+        return None, {"pid": os.getpid(), "threads": torch.get_num_threads(), "why_plain": path.reason}

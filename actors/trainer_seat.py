@@ -1,6 +1,7 @@
 """The trainer's place in a run: the living actor, and a new incarnation from the last checkpoint when it dies."""
 
 import asyncio
+import time
 from typing import Any
 
 import ray
@@ -11,6 +12,7 @@ from xpo_ray.actors.pools import cause_of, is_death
 from xpo_ray.actors.trainer import TrainerActor
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
+from xpo_ray.profile import Stopwatch
 from xpo_ray.reporting import ActorReplaced, Reporter
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.storage import Checkpoint, Storage
@@ -23,11 +25,12 @@ class TrainerDied(Exception):
 class TrainerSeat:
     """Calls the trainer; a death raises TrainerDied once the next incarnation has been started."""
 
-    def __init__(self, spec: RunSpec, storage: Storage, reporter: Reporter, prefix: str) -> None:
+    def __init__(self, spec: RunSpec, storage: Storage, reporter: Reporter, prefix: str, watch: Stopwatch) -> None:
         self._spec = spec
         self._storage = storage
         self._reporter = reporter
         self._prefix = prefix
+        self._watch = watch
         self._incarnation = 0
         self._deaths = 0
         self._handle: Any = None
@@ -45,16 +48,20 @@ class TrainerSeat:
         """Start an incarnation at a checkpoint, None for the initial model."""
         name = f"{self._prefix}/trainer" + (f".{self._incarnation}" if self._incarnation else "")
         threads = trainer_threads(self._spec.resources)
-        self._handle = start_actor(TrainerActor, name, self._spec, self._storage, threads, checkpoint)
+        self._handle = start_actor(TrainerActor, name, self._spec, self._storage, threads, checkpoint, threads=threads)
         self._stands_at, self._fresh = checkpoint, True
         self._incarnation += 1
 
-    async def at(self, checkpoint: Checkpoint | None) -> None:
-        """Make sure that the trainer stands at a checkpoint, untouched; else start one that does."""
+    async def at(self, checkpoint: Checkpoint | None) -> str | None:
+        """Make sure that the trainer stands at a checkpoint, untouched; else start one that does.
+
+        Returns why log-probs take the plain path, None where they take the shared one."""
         if not self._fresh or self._stands_at != checkpoint:
             ray.kill(self._handle)
             self.launch(checkpoint)
-        await self.call("ready")
+        ready = await self.call("ready")
+        why: str | None = ready["why_plain"]
+        return why
 
     async def call(self, method: str, *args: Any) -> Any:
         """Run a method; returns its second result. Raises what it raised, or TrainerDied."""
@@ -68,6 +75,7 @@ class TrainerSeat:
 
     async def _call(self, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
         self._calls += 1
+        began = time.monotonic()
         try:
             ref, summary = getattr(self._handle, method).options(num_returns=2).remote(*args)
             answer = await summary
@@ -80,6 +88,7 @@ class TrainerSeat:
             raise TrainerDied from error
         finally:
             self._calls -= 1
+        self._watch.note("trainer", method, began, answer)
         if method == "step":
             self._stepped(args[0].total_step)
         return ref, answer

@@ -298,8 +298,8 @@ def test_an_adapter_is_counted_by_hand_and_named_in_a_note(folder: Path) -> None
     [
         (SELM, True, (4, 0, 0)),
         (XPO, False, (4, 0, 0)),
-        ({"kind": "dpo"}, False, (1, 0, 0)),
-        ({"kind": "online_dpo", "warmup_iterations": 1}, False, (4, 0, 1)),
+        ({"kind": "dpo"}, False, (4, 0, 0)),
+        ({"kind": "online_dpo", "warmup_iterations": 1}, False, (4, 0, 4)),
     ],
 )
 def test_with_an_adapter_the_policys_processes_are_the_base_too(
@@ -323,11 +323,11 @@ def test_a_reward_model_counts_its_weights(folder: Path) -> None:
     [
         (SELM, False, (4, 0, 0)),
         (SELM, True, (4, 1, 0)),
-        (XPO, False, (2, 2, 0)),
-        ({"kind": "online_dpo"}, False, (4, 1, 0)),
-        ({"kind": "dpo"}, False, (0, 1, 0)),
-        ({"kind": "dpo"}, True, (4, 1, 0)),
-        (SELM | {"warmup_iterations": 1}, False, (4, 1, 0)),
+        (XPO, False, (4, 4, 0)),
+        ({"kind": "online_dpo"}, False, (4, 4, 0)),
+        ({"kind": "dpo"}, False, (0, 4, 0)),
+        ({"kind": "dpo"}, True, (4, 4, 0)),
+        (SELM | {"warmup_iterations": 1}, False, (4, 4, 0)),
     ],
 )
 def test_processes_follow_from_who_draws_and_what_the_reference_is(

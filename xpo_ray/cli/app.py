@@ -50,13 +50,15 @@ def run(
     spec_file: SpecFile,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where each second of each role went.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a spec to the end in the foreground."""
     from xpo_ray.cli.foreground import run_and_show
 
     _quiet_libraries()
-    run_and_show(_load(spec_file, overrides), spec_file.resolve().parent, resume=resume, as_json=as_json)
+    folder = spec_file.resolve().parent
+    run_and_show(_load(spec_file, overrides), folder, resume=resume, profile=profile, as_json=as_json)
 
 
 @app.command()

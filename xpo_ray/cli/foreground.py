@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from xpo_ray.attempts import check_output
+from xpo_ray.cli.profiling import show_profile
 from xpo_ray.cli.terminal import EventLines, Terminal, evaluation_table
 from xpo_ray.reporting import Reporter
 from xpo_ray.results import Result
@@ -18,21 +19,23 @@ if TYPE_CHECKING:
     from xpo_ray.preparation import Prepared
 
 
-def run_and_show(spec: RunSpec, folder: Path, *, resume: bool, as_json: bool) -> Result:
+def run_and_show(spec: RunSpec, folder: Path, *, resume: bool, as_json: bool, profile: bool = False) -> Result:
     """Run a spec; with `as_json` events go to standard output as JSON lines.
 
     Raises UserError before anything is written, RunFailed afterwards.
     """
     check_output(Path(spec.output.path), None, resume=resume)
     if as_json:
-        result = run_spec(spec, folder, resume=resume, reporter=EventLines())
+        result = run_spec(spec, folder, resume=resume, reporter=EventLines(), profile=profile)
         print(json.dumps({"type": "Result", **asdict(result)}, default=str))
         return result
     console = Console()
     with console.status("reading and checking the data") if console.is_terminal else nullcontext():
         prepared = prepared_run(spec, folder)
     with Terminal(console, spec.name) as terminal:
-        result = run_prepared(prepared, resume=resume, reporter=terminal)
+        result = run_prepared(prepared, resume=resume, reporter=terminal, profile=profile)
+    if profile:
+        show_profile(console, Path(spec.output.path))
     if result.evaluation:
         console.print(evaluation_table(spec.name, result.evaluation))
     console.print(
@@ -41,9 +44,9 @@ def run_and_show(spec: RunSpec, folder: Path, *, resume: bool, as_json: bool) ->
     return result
 
 
-def run_spec(spec: RunSpec, folder: Path, *, resume: bool, reporter: Reporter) -> Result:
+def run_spec(spec: RunSpec, folder: Path, *, resume: bool, reporter: Reporter, profile: bool = False) -> Result:
     """Prepare and run."""
-    return run_prepared(prepared_run(spec, folder), resume=resume, reporter=reporter)
+    return run_prepared(prepared_run(spec, folder), resume=resume, reporter=reporter, profile=profile)
 
 
 def prepared_run(spec: RunSpec, folder: Path) -> "Prepared":
@@ -53,8 +56,8 @@ def prepared_run(spec: RunSpec, folder: Path) -> "Prepared":
     return prepare(spec, folder)
 
 
-def run_prepared(prepared: "Prepared", *, resume: bool, reporter: Reporter) -> Result:
+def run_prepared(prepared: "Prepared", *, resume: bool, reporter: Reporter, profile: bool = False) -> Result:
     """Run to the end on Ray."""
     from xpo_ray.actors.driver import run_foreground
 
-    return run_foreground(prepared, resume=resume, reporter=reporter)
+    return run_foreground(prepared, resume=resume, reporter=reporter, profile=profile)

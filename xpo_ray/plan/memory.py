@@ -11,7 +11,7 @@ from pathlib import Path
 from xpo_ray.algorithms import rows
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan.adapter import Adapted
-from xpo_ray.plan.processes import pool_sizes
+from xpo_ray.plan.processes import judge_replicas, pool_sizes
 from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
@@ -63,7 +63,7 @@ class RoleMemory:
 def roles(spec: RunSpec, size: ModelSize, cores: int) -> tuple[RoleMemory, ...]:
     """Every role that has processes."""
     models = [_model_role(spec, size, role, n) for role, n in pool_sizes(spec, cores).items()]
-    judges = [_judge_role("judge", spec.judge, spec.resources.judge_replicas)]
+    judges = [_judge_role("judge", spec.judge, judge_replicas(spec, cores))]
     if spec.data.evaluation is not None and spec.evaluation.judge is not None:
         judges.append(_judge_role("evaluation-judge", spec.evaluation.judge, 1))
     return tuple(role for role in (*models, _trainer_role(spec, size), *judges) if role.processes)

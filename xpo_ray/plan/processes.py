@@ -1,28 +1,36 @@
-"""How many processes hold each set of weights. The plan shows it, the driver makes its pools by it."""
+"""How many processes each role has. The plan shows it, the driver makes its pools by it.
+
+On a CPU an engine has one thread, and every set of weights that training waits for has as many engines as there are cores:
+the sets take turns, as the stages of a window follow each other.
+"""
 
 from xpo_ray.algorithms import Row, rows
 from xpo_ray.spec.run import RunSpec
 
 
 def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
-    """Processes that hold the policy, the base and any other reference; those that draw share the engine replicas."""
+    """Processes that hold the policy, the base and any other reference; engine_replicas of each that training waits for."""
     replicas, used = spec.resources.engine_replicas or cores, rows(spec)
     evaluated = spec.data.evaluation is not None
     policy = evaluated or any(r.reference == "previous" or _draws(r, "policy") for r in used)
     base = evaluated or any(r.reference == "fixed" for r in used)
-    base_draws = any(r.reference == "fixed" and _draws(r, "reference") for r in used)
     apart = any(r.reference == "ema" for r in used) or (
         spec.algorithm.warmup_iterations > 0 and used[-1].reference == "fixed"
     )
-    half = max(replicas // 2, 1) if base_draws else 1
-    if spec.model.lora is not None:
-        shared = replicas if policy or base_draws else 1  # with the adapter off the policy's processes are the base
-        return {"policy": shared, "base": 0, "reference": half if apart else 0}
+    if spec.model.lora is not None:  # with the adapter off the policy's processes are the base
+        return {"policy": replicas, "base": 0, "reference": replicas if apart else 0}
+    fixed = any(r.reference == "fixed" for r in used)
     return {
-        "policy": max(replicas - replicas // 2 if base_draws else replicas, 1) if policy else 0,
-        "base": half if base else 0,
-        "reference": half if apart else 0,
+        "policy": replicas if policy else 0,
+        "base": (replicas if fixed else 1) if base else 0,
+        "reference": replicas if apart else 0,
     }
+
+
+def judge_replicas(spec: RunSpec, cores: int) -> int:
+    """A reward model computes, so it has a process for each core; other judges wait or have processes of their own."""
+    computes = spec.judge is not None and spec.judge.kind == "reward_model"
+    return spec.resources.judge_replicas or (cores if computes else 1)
 
 
 def _draws(row: Row, source: str) -> bool:

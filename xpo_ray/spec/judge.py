@@ -50,8 +50,8 @@ class RewardModelJudge(JudgeBase):
     """Longer texts lose the beginning of the prompt. Default: what the checkpoint can read, at most 2048."""
     missing_eos_penalty: NonNegativeFloat = 0.0
     """Subtracted from the score of a response that did not end."""
-    batch_tokens: int = operational(8192, ge=1)
-    """Padded tokens in one forward pass; texts are batched by length."""
+    batch_tokens: int = operational(4096, ge=1)
+    """Tokens in one forward pass; texts are batched by length."""
 
 
 JudgeSpec = Annotated[PythonJudge | RewardModelJudge, Field(discriminator="kind")]

@@ -43,8 +43,8 @@ class TrainingSpec(Spec):
     adam_epsilon: PositiveFloat = 1e-8
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this L2 norm."""
-    micro_batch_tokens: int = operational(8192, ge=1)
-    """Padded tokens in one forward and backward pass; a step accumulates as many passes as it needs."""
+    micro_batch_tokens: int = operational(4096, ge=1)
+    """Tokens in one forward and backward pass; a step accumulates as many passes as it needs."""
     activation_checkpointing: bool = operational(False)
     """Make the activations of each layer again in the backward pass: less memory, about a third more work."""
     checkpoint_every_steps: int | None = operational(None, ge=1)
@@ -73,8 +73,9 @@ class ResourcesSpec(Spec):
     layout: Literal["dedicated", "colocated"] = operational("dedicated")
     """`dedicated` overlaps drawing, judging and training; `colocated` runs the stages of an iteration in turn."""
     engine_replicas: int | None = operational(None, ge=1)
-    """Default: one per core on a CPU, each with one thread."""
-    judge_replicas: int = operational(1, ge=1)
+    """Engines of each set of weights (policy, fixed reference). Default: one per core on a CPU, each with one thread."""
+    judge_replicas: int | None = operational(None, ge=1)
+    """Default: one; of a reward model one per core on a CPU, each with one thread."""
     trainer_threads: int | None = operational(None, ge=1)
     """Default: one per core."""
     max_shards_in_flight: int | None = operational(None, ge=1)
