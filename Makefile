@@ -30,8 +30,11 @@ fmt: $(INSTALLED)  ## format and mend what can be mended
 faults: $(INSTALLED)  ## SIGKILL at every commit point, resume, compare bit by bit (about 15 minutes)
 	$(BIN)/python -m pytest -m faults --timeout 600
 
-bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md
+bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
+	$(BIN)/python benchmarks/logprobs.py
+	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/real_text.py
+	$(BIN)/python benchmarks/against_trl.py --plot benchmarks/against_trl.svg
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-out

@@ -38,7 +38,7 @@ SHARD_STAGES = {"candidates": DRAW, "preferences": JUDGE, "scored": REFERENCE}
 def best_settings(task: Task, cores: int) -> Settings:
     """A shard for each core, and for each core an engine of the policy, one of the reference and a judge: the stages of a
     fully online window follow each other, so these take turns."""
-    resources = {"engine_replicas": 2 * cores, "judge_replicas": cores, "trainer_threads": cores, "dashboard": False}
+    resources = {"engine_replicas": cores, "judge_replicas": cores, "trainer_threads": cores, "dashboard": False}
     return {"shard_size": -(-task.batch // cores), "resources": resources}
 
 

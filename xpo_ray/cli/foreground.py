@@ -41,6 +41,8 @@ def run_and_show(spec: RunSpec, folder: Path, *, resume: bool, as_json: bool, pr
     console.print(
         f"model of iteration {result.selected}: [bold]{result.model}[/]  (tier: {result.tier})", soft_wrap=True
     )
+    if (report := result.root / "report.html").exists():
+        console.print(f"report: [bold]{report}[/]", soft_wrap=True)
     return result
 
 
