@@ -10,6 +10,7 @@ import asyncio
 import time
 from pathlib import Path
 
+from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.placement import Cluster, connect
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
@@ -36,7 +37,9 @@ async def iterate(run: Run) -> None:
     await run.finish()
 
 
-def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter, profile: bool = False) -> Result:
+def run_foreground(
+    prepared: Prepared, *, resume: bool, reporter: Reporter, profile: bool = False, cast: Cast = CAST
+) -> Result:
     """Run to the end in this process, on the Ray of the spec's resources. Raises RunFailed or UserError.
 
     With `profile` the attempt's folder gets profile.json: where each second of each role went."""
@@ -52,9 +55,10 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter, prof
     exports = ExportReporter.of(prepared, attempt, tell=Tee([journal, reporter]))
     reporters = Tee([journal, reporter, exports])
     try:
+        prepared = prepared.keep(root)
         cluster = connect(spec.resources, attempt.run_id)
         try:
-            return asyncio.run(_attempt(prepared, attempt, cluster, reporters, started, profile))
+            return asyncio.run(_attempt(prepared, attempt, cluster, reporters, started, profile, cast))
         finally:
             cluster.close()
     except BaseException as error:
@@ -69,7 +73,13 @@ def run_foreground(prepared: Prepared, *, resume: bool, reporter: Reporter, prof
 
 
 async def _attempt(
-    prepared: Prepared, attempt: Attempt, cluster: Cluster, reporter: Reporter, started: float, profile: bool
+    prepared: Prepared,
+    attempt: Attempt,
+    cluster: Cluster,
+    reporter: Reporter,
+    started: float,
+    profile: bool,
+    cast: Cast,
 ) -> Result:
     schedule = prepared.schedule
     reporter.emit(
@@ -79,7 +89,7 @@ async def _attempt(
         if read is not None:
             reporter.emit(DataRead(name, **read.counts()))
     watch = Stopwatch([] if profile else None)
-    run = Run.of(prepared, attempt, reporter, watch)
+    run = Run.of(prepared, attempt, reporter, watch, cast)
     try:
         while True:
             try:

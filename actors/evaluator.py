@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 
@@ -26,14 +27,14 @@ class Evaluator:
 
     def __init__(self, prepared: Prepared, storage: Storage, roles: Roles, reporter: Reporter) -> None:
         assert prepared.held_out is not None
-        prompts = prepared.held_out.table
+        prompts = prepared.held_out
         self.spec = prepared.spec
         self.held_out_id = prepared.held_out_id
         self.storage = storage
         self.roles = roles
         self.reporter = reporter
         size = self.spec.data.shard_size
-        self.shards = [ray.put(prompts.slice(i, size)) for i in range(0, prompts.num_rows, size)]
+        self.shards = [ray.put(prompts.take(rows)) for rows in _cut(prompts.table.num_rows, size)]
         self.metrics: dict[int, dict[str, float | None]] = {}
         self._drawn: dict[int, asyncio.Event] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -147,3 +148,8 @@ class Evaluator:
                     "cut at the limit; the judge may reward length, or the learning rate may be too high",
                 )
             )
+
+
+def _cut(rows: int, size: int) -> list[Any]:
+    """The rows of each shard."""
+    return [np.arange(begin, min(begin + size, rows)) for begin in range(0, rows, size)]

@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xpo_ray.actors.clerk import ClerkActor
-from xpo_ray.actors.judge import JudgeActor
+from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.placement import start_actor
-from xpo_ray.actors.policy import PolicyActor, WeightSource
+from xpo_ray.actors.policy import WeightSource
 from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.scheduler import IterationRoles
 from xpo_ray.algorithms import Row, reference_version, row_of_iteration
@@ -51,6 +50,7 @@ class Roles:
         prefix: str,
         canary_ids: Sequence[int],
         watch: Stopwatch,
+        cast: Cast = CAST,
     ) -> None:
         self.spec = spec
         self.canary_ids = tuple(canary_ids)
@@ -65,15 +65,15 @@ class Roles:
             return made
 
         def model(name: str) -> Any:
-            return start_actor(PolicyActor, name, spec, 1)
+            return start_actor(cast.model, name, spec, 1)
 
         def judge(of: JudgeSpec | None) -> Callable[[str], Any]:
-            return lambda name: start_actor(JudgeActor, name, of, folder)
+            return lambda name: start_actor(cast.judge, name, of, folder)
 
         self.policy = pool("policy", sizes["policy"], model) if sizes["policy"] else None
         self.base = pool("base", sizes["base"], model) if sizes["base"] else self.policy if spec.model.lora else None
         self.reference = pool("reference", sizes["reference"], model) if sizes["reference"] else None
-        self.clerk = pool("clerk", 1, lambda name: start_actor(ClerkActor, name, storage))
+        self.clerk = pool("clerk", 1, lambda name: start_actor(cast.clerk, name, storage))
         self.judge = pool("judge", judge_replicas(spec, cores), judge(spec.judge))
         own = spec.data.evaluation is not None and spec.evaluation.judge is not None
         self.evaluation_judge = pool("evaluation-judge", 1, judge(spec.evaluation.judge)) if own else self.judge

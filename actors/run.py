@@ -4,6 +4,7 @@ It asks the schedule, the rates and the decisions what to do, moves object refs,
 """
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from xpo_ray.actors.ahead import Ahead
+from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.evaluator import Evaluator
 from xpo_ray.actors.placement import shards_in_flight
 from xpo_ray.actors.policy import WeightSource
@@ -20,7 +22,7 @@ from xpo_ray.actors.trainer_seat import TrainerSeat
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import Attempt
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.decisions import checkpoint_due, evaluation_due, flat_loss
+from xpo_ray.decisions import PATIENCE, checkpoint_due, evaluation_due, flat_loss
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.ledger import Ledger
 from xpo_ray.preparation import Prepared
@@ -56,19 +58,19 @@ class Run:
     total_steps: int = 0
     checkpoint: Checkpoint | None = None
     weights: Weights | None = None
-    _losses: list[float] = field(default_factory=list)
-    _margins: list[float] = field(default_factory=list)
+    _losses: deque[float] = field(default_factory=lambda: deque(maxlen=PATIENCE))
+    _margins: deque[float] = field(default_factory=lambda: deque(maxlen=PATIENCE))
     _last_evaluated: int = 0
     _warned: bool = False
 
     @classmethod
-    def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter, watch: Stopwatch) -> "Run":
+    def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter, watch: Stopwatch, cast: Cast = CAST) -> "Run":
         """Start the actors; they come up side by side."""
         spec, storage = prepared.spec, attempt.storage
         prefix = f"{attempt.run_id}/{attempt.number}"
-        trainer = TrainerSeat(spec, storage, reporter, prefix, watch)
+        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, cast.trainer)
         trainer.launch(_latest(storage.checkpoints()))
-        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch)
+        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch, cast)
         scheduler = _scheduler(prepared, storage, roles, trainer, reporter)
         held_out = prepared.held_out
         evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
@@ -257,7 +259,7 @@ class Run:
         if "rewards/margins" in metrics:
             self._losses.append(metrics["loss/preference"])
             self._margins.append(metrics["rewards/margins"])
-        if not self._warned and flat_loss(self._losses, self._margins):
+        if not self._warned and flat_loss(list(self._losses), list(self._margins)):
             self._warned = True
             self.reporter.emit(
                 Warned(
@@ -271,12 +273,12 @@ class Run:
 def _scheduler(
     prepared: Prepared, storage: Storage, roles: Roles, trainer: TrainerSeat, reporter: Reporter
 ) -> Scheduler:
-    spec, schedule, table = prepared.spec, prepared.schedule, prepared.prompts.table
+    spec, schedule = prepared.spec, prepared.schedule
     assert spec.seed is not None
     bound = shards_in_flight(spec.resources)
 
     def prompts(iteration: int, shard: int) -> pa.Table:
-        return table.take(schedule.shard_prompts(iteration, shard))
+        return prepared.prompts.take(schedule.shard_prompts(iteration, shard))
 
     def quiet() -> bool:
         return trainer.idle and all(p.idle for p in (roles.policy, roles.base, roles.reference) if p is not None)

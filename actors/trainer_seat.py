@@ -25,12 +25,21 @@ class TrainerDied(Exception):
 class TrainerSeat:
     """Calls the trainer; a death raises TrainerDied once the next incarnation has been started."""
 
-    def __init__(self, spec: RunSpec, storage: Storage, reporter: Reporter, prefix: str, watch: Stopwatch) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        storage: Storage,
+        reporter: Reporter,
+        prefix: str,
+        watch: Stopwatch,
+        trainer: type = TrainerActor,
+    ) -> None:
         self._spec = spec
         self._storage = storage
         self._reporter = reporter
         self._prefix = prefix
         self._watch = watch
+        self._trainer = trainer
         self._incarnation = 0
         self._deaths = 0
         self._handle: Any = None
@@ -48,7 +57,7 @@ class TrainerSeat:
         """Start an incarnation at a checkpoint, None for the initial model."""
         name = f"{self._prefix}/trainer" + (f".{self._incarnation}" if self._incarnation else "")
         threads = trainer_threads(self._spec.resources)
-        self._handle = start_actor(TrainerActor, name, self._spec, self._storage, threads, checkpoint, threads=threads)
+        self._handle = start_actor(self._trainer, name, self._spec, self._storage, threads, checkpoint, threads=threads)
         self._stands_at, self._fresh = checkpoint, True
         self._incarnation += 1
 

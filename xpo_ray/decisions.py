@@ -7,6 +7,8 @@ from typing import Literal
 from xpo_ray.shards import STAGES, Stage
 
 LOG_2 = math.log(2)
+PATIENCE = 20
+"""Steps without learning before the driver says so."""
 
 
 def next_stage(committed: set[Stage]) -> Stage | None:
@@ -61,7 +63,7 @@ def canary_agrees(engine: float, trainer: float, dtype: Literal["float32", "bflo
     return math.isfinite(engine) and abs(engine - trainer) <= (1e-4 if dtype == "float32" else 0.05)
 
 
-def flat_loss(losses: list[float], margins: list[float], patience: int = 20) -> bool:
+def flat_loss(losses: list[float], margins: list[float], patience: int = PATIENCE) -> bool:
     """The preference loss stays at log 2 with no margin: nothing is being learned (a wrong template, equal texts, rate 0)."""
     recent = list(zip(losses, margins, strict=True))[-patience:]
     return len(recent) == patience and all(abs(v - LOG_2) < 1e-4 and abs(m) < 1e-3 for v, m in recent)

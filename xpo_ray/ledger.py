@@ -50,8 +50,13 @@ class Ledger:
         return before is not None
 
     def cut(self) -> tuple[tuple[int, int, str], ...]:
-        """The rows for a checkpoint that is being published; later rows belong to the next."""
+        """The rows for a checkpoint that is being published; later rows belong to the next.
+
+        What was seen before the first of them is forgotten: no step before the last published checkpoint is done again.
+        """
         rows, self.since_checkpoint = tuple(self.since_checkpoint), []
+        if rows:
+            self.seen = {step: pairs for step, pairs in self.seen.items() if step >= rows[0][:2]}
         return rows
 
 

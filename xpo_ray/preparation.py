@@ -1,9 +1,11 @@
 """From a spec to everything that a run needs before it starts: tokenised prompts, the schedule, the identity. No Ray.
 
-`xpo-ray validate --deep` and the driver call this. Every fault of the input is found here, and nothing is written.
+`xpo-ray validate --deep` and the driver call this. Every fault of the input is found here, and nothing is written but a
+temporary file, until the driver that owns the run's folder asks to keep the prompts there.
 """
 
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError, JudgeError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.checks import check_judge, judge_digest
+from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
-from xpo_ray.prompts import PromptSet, check_fill, fingerprint, tokenise
+from xpo_ray.prompts import PromptSet, check_fill, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import Source
@@ -42,6 +45,11 @@ class Prepared:
     record: dict[str, Any]
     """What each attempt's record keeps beside versions and spec: the judge's source and whether a GPU is used."""
 
+    def keep(self, root: Path) -> "Prepared":
+        """The same with its prompts in the folder of the run, where the next attempt finds them."""
+        held_out = None if self.held_out is None else keep(self.held_out, root)
+        return replace(self, prompts=keep(self.prompts, root), held_out=held_out)
+
 
 def prepare(spec: RunSpec, folder: Path) -> Prepared:
     """Read and check everything. Raises a UserError that names what is wrong; writes nothing."""
@@ -53,7 +61,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     prompts = _read(spec, spec.data.source, chat, needs_pairs)
     held_out = None if spec.data.evaluation is None else _read(spec, spec.data.evaluation, chat, False)
     schedule = schedule_of(spec, prompts.table.num_rows)
-    fingerprints = {"dataset": fingerprint(prompts.table), "model": model_fingerprint(spec.model.path)}
+    fingerprints = {"dataset": prompts.fingerprint, "model": model_fingerprint(spec.model.path)}
     canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
     if len(canary) < 2:
         canary = [chat.eos_id, *canary]
@@ -62,7 +70,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         scorer = spec.evaluation.judge or spec.judge
         judged = None if scorer is None else decisive(scorer)
         drawn = [spec.evaluation.decoding, spec.evaluation.max_new_tokens or spec.sampling.max_new_tokens]
-        held_out_id = digest([fingerprint(held_out.table), judged, drawn])[:8]
+        held_out_id = digest([held_out.fingerprint, judged, drawn])[:8]
     judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}
     record: dict[str, Any] = {
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
@@ -76,12 +84,24 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
 
 
 def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:
-    faults: list[DatasetError] = []
-    kept_faults = faults if spec.data.invalid_rows == "drop" else None
-    kind = spec.algorithm.kind
-    examples = read_examples(source, spec.data.columns, needs_pairs=needs_pairs, algorithm=kind, faults=kept_faults)
+    key = source_key(spec, source, chat, needs_pairs)
+    if key is not None and (found := kept(Path(spec.output.path), key)) is not None:
+        return found
+    faults = count()
+
+    def left_out(_: DatasetError) -> None:
+        next(faults)
+
+    examples = read_examples(
+        source,
+        spec.data.columns,
+        needs_pairs=needs_pairs,
+        algorithm=spec.algorithm.kind,
+        on_fault=left_out if spec.data.invalid_rows == "drop" else None,
+    )
     read = tokenise(examples, chat, spec.data)
-    return replace(read, read=read.read + len(faults), invalid_rows=len(faults))
+    invalid = next(faults)
+    return replace(read, read=read.read + invalid, invalid_rows=invalid, key=key)
 
 
 def schedule_of(spec: RunSpec, prompts: int) -> Schedule:

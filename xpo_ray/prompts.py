@@ -1,17 +1,21 @@
 """Prompt tables: the normalised dataset as token ids, which the schedule cuts into shards.
 
-The driver makes one table for training and one for evaluation. Every prompt keeps its row number in the normalised dataset,
-whatever was dropped before it, because that number is part of the seed of its draws. Nothing here pads.
+The driver makes one table for training and one for evaluation, each mapped from a file. Every prompt keeps its row number in
+the normalised dataset, whatever was dropped before it, because that number is part of the seed of its draws. Nothing pads.
 """
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from xpo_ray.errors import DatasetError, ModelError, SpecError
+from xpo_ray.prompt_file import PromptWriter
 from xpo_ray.shards import PROMPTS
 from xpo_ray.spec.data import DataSpec
 
@@ -34,6 +38,34 @@ class PromptSet:
     """Dataset responses over max_response_tokens, chosen and rejected counted apart; they have no EOS."""
     invalid_rows: int = 0
     """Left out because they could not be read."""
+    key: str | None = None
+    """Of what the table was made from; None where that cannot be told, so that it is made again by every attempt."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the table's content."""
+        return fingerprint(self.table)
+
+    @cached_property
+    def _batches(self) -> tuple[list[pa.RecordBatch], npt.NDArray[np.int64]]:
+        """The table's pieces, and the row behind each."""
+        batches = [b for b in self.table.to_batches() if b.num_rows]
+        return batches, np.cumsum([b.num_rows for b in batches], dtype=np.int64)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """Some rows, in the order given. Only these are read; `Table.take` asks every piece of every column for each call."""
+        batches, ends = self._batches
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        cuts = np.searchsorted(ordered, ends).tolist()
+        parts = [
+            batches[i].take(pa.array(ordered[begin:end] - (ends[i] - batches[i].num_rows)))
+            for i, (begin, end) in enumerate(zip([0, *cuts], cuts, strict=False))
+            if end > begin
+        ]
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return pa.Table.from_batches(parts, PROMPTS).combine_chunks().take(pa.array(back))
 
     def counts(self) -> dict[str, int]:
         """What was read, kept, dropped and cut."""
@@ -49,20 +81,21 @@ class PromptSet:
 
 def tokenise(examples: Iterable["Example"], chat: "Chat", data: DataSpec) -> PromptSet:
     """Tokenise examples as they come. Raises ModelError where the template fails, DatasetError where no prompt is left."""
-    builder = _Builder(chat, data)
-    for example in examples:
-        builder.add(example)
-    return builder.finish()
+    with PromptWriter() as writer:
+        builder = _Builder(chat, data, writer)
+        for example in examples:
+            builder.add(example)
+        return builder.finish()
 
 
 class _Builder:
-    """Rows of dictionaries, turned into Arrow whenever a chunk is full, and the counts so far."""
+    """Rows of dictionaries, written as Arrow whenever a chunk is full, and the counts so far."""
 
-    def __init__(self, chat: "Chat", data: DataSpec) -> None:
+    def __init__(self, chat: "Chat", data: DataSpec, writer: PromptWriter) -> None:
         self.chat = chat
         self.data = data
+        self.writer = writer
         self.rows: list[dict[str, Any]] = []
-        self.chunks: list[pa.Table] = []
         self.read = self.dropped = self.truncated = self.cut = 0
 
     def add(self, example: "Example") -> None:
@@ -84,7 +117,7 @@ class _Builder:
 
     def finish(self) -> PromptSet:
         self._flush()
-        table = pa.concat_tables([PROMPTS.empty_table(), *self.chunks])
+        table = self.writer.finish()
         if table.num_rows == 0:
             raise DatasetError(
                 f"no prompt is left: {self.read} read, {self.dropped} longer than data.max_prompt_tokens "
@@ -108,7 +141,7 @@ class _Builder:
 
     def _flush(self) -> None:
         if self.rows:
-            self.chunks.append(pa.Table.from_pylist(self.rows, schema=PROMPTS))
+            self.writer.add(pa.Table.from_pylist(self.rows, schema=PROMPTS))
             self.rows = []
 
 

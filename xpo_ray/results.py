@@ -20,6 +20,7 @@ from xpo_ray.attempts import Attempt
 from xpo_ray.crashpoints import crash_point
 from xpo_ray.decisions import best_iteration
 from xpo_ray.evaluation.table import held_out_key
+from xpo_ray.kept_prompts import FOLDER
 from xpo_ray.preparation import Prepared
 from xpo_ray.reporting import read_journals
 from xpo_ray.storage import Checkpoint, LocalStorage, read_json, replace_file, to_json
@@ -52,6 +53,7 @@ def finish_run(prepared: Prepared, attempt: Attempt, evaluation: dict[int, dict[
     _write_parquet(root / "samples.parquet", list(_samples(prepared, storage, sorted(evaluation))))
     result = Result(root, root / "model", selected, tier_of(root), attempt.number, evaluation)
     storage.sweep()
+    shutil.rmtree(root / FOLDER, ignore_errors=True)  # no attempt follows
     crash_point("run.before_finish")
     replace_file(root / "result.json", to_json({**asdict(result), "root": str(root), "model": str(result.model)}))
     return result

@@ -1,7 +1,8 @@
 """Which prompts an iteration draws, in which shards, and which of them each optimizer step is made of (DESIGN §4.2–4.3).
 
 Everything here is a pure function of counts and the run's seed, so a resumed run walks the same windows. The driver walks
-the schedule; the trainer receives its windows; the plan counts its steps.
+the schedule; the trainer receives its windows; the plan counts its steps. What is held is 4 bytes per prompt, and 1 more for
+each prompt of an iteration that accumulates; windows are made as they are asked for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,10 @@ import numpy.typing as npt
 from xpo_ray.seeds import seeded_order
 
 Ints = npt.NDArray[np.int64]
+Positions = tuple[Ints, Ints]
+"""Iterations and, beside them, positions in their partitions, in the order of training."""
+PIECE = 4096
+"""Positions that are laid out at once."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class Schedule:
     data: tuple[Literal["fresh", "accumulate"], ...]
 
     @cached_property
-    def _order(self) -> Ints:
-        return seeded_order(range(self.prompts), self.seed, "partition")
+    def _order(self) -> "npt.NDArray[np.int32]":
+        return seeded_order(range(self.prompts), self.seed, "partition").astype(np.int32)
 
     @cached_property
     def _bounds(self) -> Ints:
@@ -77,7 +82,7 @@ class Schedule:
     def shard_prompts(self, t: int, shard: int) -> Ints:
         """Indices into the prompt table of one shard, in order."""
         start = int(self._bounds[t - 1]) + shard * self.shard_size
-        return self._order[start : min(start + self.shard_size, int(self._bounds[t]))]
+        return self._order[start : min(start + self.shard_size, int(self._bounds[t]))].astype(np.int64)
 
     def trained_prompts(self, t: int) -> int:
         """Prompts that one epoch of iteration t trains on."""
@@ -90,55 +95,66 @@ class Schedule:
 
     def total_steps(self, first: int = 1, last: int | None = None) -> int:
         """Steps of iterations first..last, by default of the whole run."""
-        return sum(self.steps(t) for t in range(first, (self.partitions if last is None else last) + 1))
+        last = self.partitions if last is None else last
+        return int(self._steps_until[last] - self._steps_until[first - 1]) if first <= last else 0
+
+    @cached_property
+    def _steps_until(self) -> Ints:
+        """Steps of iterations 1..t, by t."""
+        return np.cumsum([0, *(self.steps(t) for t in range(1, self.partitions + 1))], dtype=np.int64)
 
     def windows(self, t: int, after_step: int = 0) -> Iterator[Window]:
         """The windows of iteration t in order, without the first `after_step`."""
         step = 0
         for epoch in range(1, self.epochs + 1):
-            iterations, positions = self._epoch(t, epoch)
-            for start in range(0, len(positions), self.batch_size):
+            stream = _Stream(self._epoch(t, epoch))
+            while len((positions := stream.take(self.batch_size))[0]):
                 step += 1
                 if step > after_step:
-                    cut = slice(start, start + self.batch_size)
-                    yield Window(t, step, epoch, self._slices(iterations[cut], positions[cut]))
+                    yield Window(t, step, epoch, self._slices(*positions))
 
     def _accumulates(self, t: int) -> bool:
         return self.data[t - 1] == "accumulate"
 
-    def _epoch(self, t: int, epoch: int) -> tuple[Ints, Ints]:
-        """(iteration, position in its partition) of every prompt of an epoch, in the order of training."""
+    def _epoch(self, t: int, epoch: int) -> Iterator[Positions]:
+        """Every prompt of an epoch in the order of training, piece by piece."""
         if epoch > 1:
             return self._shuffled(range(1, t + 1) if self._accumulates(t) else (t,), t, epoch)
-        fresh = np.full(self.size(t), t), np.arange(self.size(t))
         if not self._accumulates(t) or t == 1:
-            return fresh
-        return self._merged(fresh, self._shuffled(range(1, t), t, epoch), t)
+            return self._in_order(t)
+        return self._merged(_Stream(self._in_order(t)), _Stream(self._shuffled(range(1, t), t, epoch)), t)
 
-    def _shuffled(self, iterations: Sequence[int], t: int, epoch: int) -> tuple[Ints, Ints]:
+    def _in_order(self, t: int) -> Iterator[Positions]:
+        for start in range(0, self.size(t), PIECE):
+            positions = np.arange(start, min(start + PIECE, self.size(t)))
+            yield np.full(len(positions), t), positions
+
+    def _shuffled(self, iterations: Sequence[int], t: int, epoch: int) -> Iterator[Positions]:
         """A seeded order of shards, and of rows within each, so that a window touches few shards."""
         keys = [(s, k) for s in iterations for k in range(self.shards(s))]
-        order = seeded_order(range(len(keys)), self.seed, "epoch", t, epoch)
-        parts = [self._shuffled_shard(keys[i], t, epoch) for i in order]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        for i in seeded_order(range(len(keys)), self.seed, "epoch", t, epoch):
+            yield self._shuffled_shard(keys[i], t, epoch)
 
-    def _shuffled_shard(self, key: tuple[int, int], t: int, epoch: int) -> tuple[Ints, Ints]:
+    def _shuffled_shard(self, key: tuple[int, int], t: int, epoch: int) -> Positions:
         s, shard = key
         start = shard * self.shard_size
         rows = range(start, min(start + self.shard_size, self.size(s)))
         positions = seeded_order(rows, self.seed, "epoch-rows", t, epoch, s, shard)
         return np.full(len(positions), s), positions
 
-    def _merged(self, fresh: tuple[Ints, Ints], old: tuple[Ints, Ints], t: int) -> tuple[Ints, Ints]:
+    def _merged(self, fresh: "_Stream", old: "_Stream", t: int) -> Iterator[Positions]:
         """Old pairs at seeded places among the fresh ones; both keep their own order."""
-        total = len(fresh[0]) + len(old[0])
-        places = np.sort(seeded_order(range(total), self.seed, "accumulate", t)[: len(old[0])])
+        total, olds = self.trained_prompts(t), self.trained_prompts(t) - self.size(t)
         is_old = np.zeros(total, dtype=bool)
-        is_old[places] = True
-        merged = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
-        for target, new_values, old_values in zip(merged, fresh, old, strict=True):
-            target[is_old], target[~is_old] = old_values, new_values
-        return merged
+        is_old[seeded_order(range(total), self.seed, "accumulate", t)[:olds]] = True
+        for start in range(0, total, PIECE):
+            mask = is_old[start : start + PIECE]
+            merged = np.empty(len(mask), dtype=np.int64), np.empty(len(mask), dtype=np.int64)
+            count = int(mask.sum())
+            taken = fresh.take(len(mask) - count), old.take(count)
+            for target, new_values, old_values in zip(merged, *taken, strict=True):
+                target[mask], target[~mask] = old_values, new_values
+            yield merged
 
     def _slices(self, iterations: Ints, positions: Ints) -> tuple[Slice, ...]:
         rows: dict[tuple[int, int], list[int]] = {}
@@ -146,3 +162,21 @@ class Schedule:
             shard, row = divmod(p, self.shard_size)
             rows.setdefault((s, shard), []).append(row)
         return tuple(Slice(s, shard, tuple(r)) for (s, shard), r in rows.items())
+
+
+class _Stream:
+    """Positions that come in pieces of any length, to be taken in others."""
+
+    def __init__(self, pieces: Iterator[Positions]) -> None:
+        self._pieces = pieces
+        self._rest: Positions = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+
+    def take(self, count: int) -> Positions:
+        """The next `count` positions, fewer at the end."""
+        parts, have = [self._rest], len(self._rest[0])
+        while have < count and (piece := next(self._pieces, None)) is not None:
+            parts.append(piece)
+            have += len(piece[0])
+        iterations, positions = (np.concatenate(column) for column in zip(*parts, strict=True))
+        self._rest = iterations[count:], positions[count:]
+        return iterations[:count], positions[:count]

@@ -431,7 +431,7 @@ def test_invalid_rows_are_left_out_and_told_when_the_user_asks_for_it(tmp_path: 
     write_parquet(tmp_path / "pairs.parquet", rows)
     source = FilesSource(kind="files", path=str(tmp_path / "pairs.parquet"))
     faults: list[DatasetError] = []
-    kept = list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="dpo", faults=faults))
+    kept = list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="dpo", on_fault=faults.append))
     assert [example.prompt[0]["content"] for example in kept] == ["p 0", "p 2"]
     assert len(faults) == 1
     assert "row 1" in str(faults[0])

@@ -116,3 +116,24 @@ def test_the_hash_leaves_out_floats_that_a_machine_rounds_and_how_rows_are_cut()
 
 def test_an_empty_window_has_a_hash_too() -> None:
     assert pairs_hash([]) == pairs_hash([shard().slice(0, 0)])
+
+
+def test_steps_before_the_last_published_checkpoint_are_forgotten(tmp_path: Path) -> None:
+    ledger = opened(tmp_path, 1)
+    for step in (1, 2):
+        ledger.enter(1, step, f"{step}", None)
+    ledger.cut()
+    ledger.enter(1, 3, "3", None)
+    assert set(ledger.seen) == {(1, 1), (1, 2), (1, 3)}  # the checkpoint after step 2 may not be published yet
+    assert ledger.cut() == ((1, 3, "3"),)
+    assert set(ledger.seen) == {(1, 3)}
+
+
+def test_a_cut_that_was_not_published_leaves_its_steps_to_be_recognised(tmp_path: Path) -> None:
+    ledger = opened(tmp_path, 1)
+    for step in (1, 2, 3):
+        ledger.enter(1, step, f"{step}", None)
+    ledger.cut()
+    assert ledger.enter(1, 1, "1", None)
+    with pytest.raises(LedgerMismatch):
+        ledger.enter(1, 2, "other", None)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -87,6 +88,28 @@ def test_examples_are_taken_one_by_one_and_chunks_join_to_one_table(chat: Chat) 
 
     table = tokenise(many(), chat, data()).table
     assert table["row"].to_pylist() == list(range(CHUNK_ROWS + 3))
+
+
+def test_rows_that_are_taken_are_those_of_the_table_whatever_its_pieces(chat: Chat) -> None:
+    whole = tokenise([example(f"question {i}", "Yes." if i % 2 else None) for i in range(50)], chat, data())
+    pieces = pa.concat_tables(
+        [whole.table.slice(0, 7), whole.table.slice(7, 0), whole.table.slice(7, 30), whole.table[37:]]
+    )
+    rows = np.random.default_rng(0).permutation(50)[:31]
+    for prompts in (whole, replace(whole, table=pieces)):
+        assert prompts.take(rows).to_pylist() == [whole.table.to_pylist()[i] for i in rows]
+        assert prompts.take(rows).schema == PROMPTS
+    assert whole.take(np.array([3, 3, 0]))["row"].to_pylist() == [3, 3, 0]
+    assert whole.take(np.arange(0)).num_rows == 0
+
+
+def test_taking_rows_allocates_for_these_alone(chat: Chat) -> None:
+    prompts = tokenise([example(f"question {i}") for i in range(5000)], chat, data())
+    rows = np.arange(4990, 0, -499)
+    before = pa.total_allocated_bytes()
+    taken = prompts.take(rows)
+    assert pa.total_allocated_bytes() - before < 100_000 < prompts.table.nbytes
+    assert taken.num_rows == len(rows)
 
 
 def test_no_prompt_left_is_refused_with_the_numbers(chat: Chat) -> None:

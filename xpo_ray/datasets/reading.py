@@ -7,7 +7,7 @@ Files go through a temporary cache that is removed at the end; hub datasets use 
 import contextlib
 import glob
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,11 +39,11 @@ def read_examples(
     *,
     needs_pairs: bool,
     algorithm: str,
-    faults: list[DatasetError] | None = None,
+    on_fault: Callable[[DatasetError], None] | None = None,
 ) -> Iterator[Example]:
     """The examples of a source, in order, lazily; bad rows are refused as they are reached. Raises DatasetError.
 
-    With `faults`, rows that cannot be read are left out and their errors put there. `algorithm` is only named in messages.
+    With `on_fault`, rows that cannot be read are left out and their errors told. `algorithm` is only named in messages.
     The generator holds a temporary folder until it is exhausted or closed.
     """
     parts = _files(source) if source.kind == "files" else _hub(source)
@@ -52,10 +52,10 @@ def read_examples(
         for example in islice(examples, source.limit):
             if isinstance(example, Example):
                 yield example
-            elif faults is None:
+            elif on_fault is None:
                 raise example
             else:
-                faults.append(example)
+                on_fault(example)
 
 
 def _examples(
@@ -134,13 +134,20 @@ def _options(file: Path) -> dict[str, Any]:
         case "parquet":
             if count_rows(file) == 0:
                 raise DatasetError(f"{file}: no rows; give a file that has some")
-            return {}
+            return {"fragment_scan_options": _piecewise()}
         case "json":
             if fault := json_fault(file):
                 raise DatasetError(f"{file}: {fault}")
             return {"parse_agent_traces": False}
         case _:
             return _csv_options(file)
+
+
+def _piecewise() -> Any:
+    """Do not hold the bytes of a whole file before its first row is decoded."""
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    return ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
 
 
 def _csv_options(file: Path) -> dict[str, Any]:
