@@ -280,8 +280,12 @@ def _scheduler(
     def prompts(iteration: int, shard: int) -> pa.Table:
         return prepared.prompts.take(schedule.shard_prompts(iteration, shard))
 
+    waits = spec.judge is None or spec.judge.kind != "reward_model"  # a judge that computes leaves no core free
+
     def quiet() -> bool:
-        return trainer.idle and all(p.idle for p in (roles.policy, roles.base, roles.reference) if p is not None)
+        return (
+            waits and trainer.idle and all(p.idle for p in (roles.policy, roles.base, roles.reference) if p is not None)
+        )
 
     ahead = Ahead(schedule, spec.online, spec.seed, schedule.shards(1) if spec.online else bound, prompts)
     return Scheduler(spec, schedule, prompts, storage, roles.clerk, reporter, bound, ahead, quiet)

@@ -50,10 +50,10 @@ def whole_sequences(task: Task, *, logits: bool) -> Work:
     return Work(rows * task.length, rows * task.length**2, rows * task.length if logits else 0)
 
 
-def shared_prefix(task: Task) -> Work:
+def shared_prefix(task: Task, *, logits: bool = True) -> Work:
     """Both responses behind one prompt, logits on the responses alone."""
     p, t = task.prompt_tokens, task.new_tokens
-    return Work(task.batch * (p + 2 * t), task.batch * (p * p + 2 * t * (p + t)), task.batch * 2 * t)
+    return Work(task.batch * (p + 2 * t), task.batch * (p * p + 2 * t * (p + t)), task.batch * 2 * t * logits)
 
 
 def of_trl(task: Task) -> float:
@@ -63,8 +63,8 @@ def of_trl(task: Task) -> float:
 
 
 def of_xpo_ray(task: Task) -> float:
-    """Operations of one window of xpo_ray."""
-    judged = whole_sequences(task, logits=False).forward(task)
+    """Operations of one window of xpo_ray; the reward model reads prompts once too."""
+    judged = shared_prefix(task, logits=False).forward(task)
     return 2 * drawing(task).forward(task) + judged + _trained(shared_prefix(task), task)
 
 
