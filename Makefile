@@ -31,8 +31,11 @@ faults: $(INSTALLED)  ## SIGKILL at every commit point, resume, compare bit by b
 	$(BIN)/python -m pytest -m faults --timeout 600
 
 bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python benchmarks/logprobs.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/overlap.py
+	$(BIN)/python benchmarks/scale.py --plot benchmarks/scale.png
 	$(BIN)/python benchmarks/real_text.py
 	$(BIN)/python benchmarks/against_trl.py --plot benchmarks/against_trl.svg
 
