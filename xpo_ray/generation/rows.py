@@ -124,11 +124,14 @@ class Rows:
         return length
 
     def next_logits(self) -> Tensor:
-        """Logits [B, V] of the token behind the last one, in float32."""
+        """Logits [B, V] of the token behind the last one, in float32.
+
+        Rows that have ended stand at position 0: beside rows that joined late they would leave a table of positions.
+        """
         out = self.model(
             input_ids=self.last_B.unsqueeze(-1),
             attention_mask=self._mask(),
-            position_ids=(self.filled - self.first_B).unsqueeze(-1),
+            position_ids=((self.filled - self.first_B) * self.alive_B).unsqueeze(-1),
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,

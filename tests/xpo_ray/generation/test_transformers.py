@@ -366,3 +366,12 @@ def test_least_lengths_hold_for_rows_that_join_late(model: PreTrainedModel, monk
     drawn = TransformersEngine(model, [EOS]).draw(PROMPTS, SEEDS, sampled(24, min_new_tokens=6))
     assert all(len(d.ids) > 6 for d in drawn if d.ended)
     assert all(EOS not in d.ids[:6] for d in drawn)
+
+
+def test_rows_that_have_ended_stay_within_the_table_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MOST_ROWS", 2)
+    monkeypatch.setattr(engine_module, "REBUILD_BELOW", 0.4)  # an ended row stays beside the other one to its end
+    made = make("gpt2")
+    prompts = [[5] * 100, [6] * 100, [7, 8]]
+    drawn = TransformersEngine(made, [EOS]).draw(prompts, SEEDS[:3], sampled(28))
+    assert [list(d.ids) for d in drawn] == [slow_draw(made, p, s, 28) for p, s in zip(prompts, SEEDS[:3], strict=True)]
