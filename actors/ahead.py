@@ -19,7 +19,7 @@ from xpo_ray.algorithms import Draw
 from xpo_ray.generation.engine import DrawContext, Sampling
 from xpo_ray.schedule import Schedule
 
-BLOCK_PROMPTS = 128
+BLOCK_PROMPTS = 256
 """Prompts that the reference draws for at once in a fully online run; a larger batch decodes more tokens per second."""
 
 

@@ -17,10 +17,15 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # glibc would give freed tensors back to the system and fault every page in again at the next step
+    # glibc would give freed tensors back to the system and fault every page in again at the next step, 4 KiB at a time
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+
+SPINS = "20000"
+"""Turns of a waiting thread before it sleeps, some tens of microseconds: the gap between two operators of a step. Waking it
+costs more; waiting longer would take the core from the other processes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def start_actor(cls: type, name: str, *args: Any, threads: int = 1) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
-    variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)} | crash | driver
+    variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
     options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
     return ray.remote(cls).options(**options, runtime_env={"env_vars": variables}).remote(*args)
 

@@ -2,18 +2,18 @@
 
     python benchmarks/logprobs.py [--rounds 5] [--json FILE]
 
-Times are medians over rounds in which both paths take turns (A B A B). Memory is what the process grows by over its size
-before the pass, each path in a process of its own. `full logits` is what most trainers do: each (prompt, response) a row of
+Times are medians over rounds in which both paths take turns (A B A B). Memory is what a process grows by over its size
+before the pass, each path in a fresh one. `full logits` is what most trainers do: each (prompt, response) a row of
 its own, logits of all positions at once.
 """
 
 import argparse
 import json
+import multiprocessing
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -39,6 +39,7 @@ class Case:
 
 
 TIMED = tuple(Case(p, t, r, n) for (p, t, n) in ((64, 64, 32), (128, 64, 32), (512, 256, 4)) for r in (2, 3))
+HEAD = "prompt response number vocabulary | forward s  plain shared ratio | with backward s  plain shared ratio | MiB"
 WIDE = Case(128, 64, 2, 4, vocabulary=128_256)
 
 
@@ -46,22 +47,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--memory-of", nargs=2, metavar=("PATH", "CASE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.memory_of:
-        print(growth(arguments.memory_of[0], Case(**json.loads(arguments.memory_of[1]))))
-        return
-    rows = [measured(case, arguments.rounds) for case in TIMED] + [measured(WIDE, 3)]
-    print(
-        "prompt response number vocabulary | forward s  plain shared ratio | with backward s  plain shared ratio | MiB"
-    )
-    for row in rows:
-        print(_line(row))
+    print(HEAD, flush=True)
+    rows = []
+    with fresh_processes() as processes:
+        for case in (*TIMED, WIDE):
+            rows.append(measured(case, arguments.rounds, processes))
+            print(_line(rows[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
 
 
-def measured(case: Case, rounds: int) -> dict[str, object]:
+def fresh_processes() -> Executor:
+    """Runs each call in a new process that has the imports already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers", "xpo_ray.logprobs"])
+    return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
+
+
+def measured(case: Case, rounds: int, processes: Executor) -> dict[str, object]:
     """Medians of both paths, and the memory of all three."""
     model, groups = made(case)
     times: dict[str, list[float]] = {}
@@ -72,7 +76,7 @@ def measured(case: Case, rounds: int) -> dict[str, object]:
                 call(name, model, groups)
                 times.setdefault(f"{name} {kind}", []).append(time.perf_counter() - started)
     out: dict[str, object] = asdict(case) | {name: median(values[1:]) for name, values in times.items()}
-    return out | {f"{name} MiB": memory_of(name, case) for name in PATHS}
+    return out | {f"{name} MiB": processes.submit(growth, name, case).result() for name in PATHS}
 
 
 def made(case: Case) -> tuple[LlamaForCausalLM, list[PromptGroup]]:
@@ -124,14 +128,8 @@ def backward(name: str, model: LlamaForCausalLM, groups: list[PromptGroup]) -> N
     model.zero_grad(set_to_none=True)
 
 
-def memory_of(name: str, case: Case) -> float:
-    """MiB that a forward and backward pass needs at its peak, gradients included."""
-    command = [sys.executable, __file__, "--memory-of", name, json.dumps(asdict(case))]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-
-
 def growth(name: str, case: Case) -> float:
-    """In a fresh process: the peak of one pass over the size after a pass on a few tokens."""
+    """MiB that a forward and backward pass needs at its peak, gradients included, over the size after one on a few tokens."""
     model, groups = made(case)
     backward(name, model, [PromptGroup(g.prompt_ids[:2], tuple(r[:2] for r in g.responses)) for g in groups[:1]])
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024

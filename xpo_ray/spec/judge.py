@@ -50,7 +50,7 @@ class RewardModelJudge(JudgeBase):
     """Longer texts lose the beginning of the prompt. Default: what the checkpoint can read, at most 2048."""
     missing_eos_penalty: NonNegativeFloat = 0.0
     """Subtracted from the score of a response that did not end."""
-    batch_tokens: int = operational(4096, ge=1)
+    batch_tokens: int = operational(2048, ge=1)
     """Tokens in one forward pass; texts are batched by length."""
 
 

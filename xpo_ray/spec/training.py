@@ -43,7 +43,7 @@ class TrainingSpec(Spec):
     adam_epsilon: PositiveFloat = 1e-8
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this L2 norm."""
-    micro_batch_tokens: int = operational(4096, ge=1)
+    micro_batch_tokens: int = operational(2048, ge=1)
     """Tokens in one forward and backward pass; a step accumulates as many passes as it needs."""
     activation_checkpointing: bool = operational(False)
     """Make the activations of each layer again in the backward pass: less memory, about a third more work."""
