@@ -1,0 +1,81 @@
+"""Datasets and models over HTTP."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from xpo_ray.wire.base import Answer, Name, Question, Stamped
+
+
+class RegisteredFiles(Question):
+    """Files that lie under one of the operator's roots."""
+
+    kind: Literal["files"]
+    path: str
+
+
+class RegisteredHub(Question):
+    """A dataset of the hub whose repository is on the operator's list."""
+
+    kind: Literal["hub"]
+    name: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+class NewDataset(Question):
+    """A dataset that is registered, not uploaded."""
+
+    name: Name
+    source: RegisteredFiles | RegisteredHub = Field(discriminator="kind")
+
+
+class ColumnReport(Answer):
+    """One column of a dataset."""
+
+    name: str
+    type: str
+    missing: int
+    """Rows without a value, of those that were looked at."""
+    role: Literal["prompt", "chosen", "rejected", "prompt_id", "unused"]
+
+
+class DatasetView(Stamped):
+    """A dataset."""
+
+    object: Literal["dataset"] = "dataset"
+    name: str
+    owner: str
+    kind: Literal["uploaded", "files", "hub"]
+    rows: int | None
+    bytes: int | None
+    sha256: str | None
+    format: str | None
+    """What its columns were recognised as: ultrafeedback, texts, transcript, prompts."""
+    columns: list[ColumnReport]
+    usable_for: list[str]
+    """Algorithms that can be run on it."""
+    source: dict[str, Any]
+
+
+class NewModel(Question):
+    """A model to be registered: a folder under the operator's roots, or a hub repository on the operator's list."""
+
+    name: Name
+    path: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+
+class ModelView(Stamped):
+    """A model that a spec may name by `model: {registered: <id>}`."""
+
+    object: Literal["model"] = "model"
+    name: str
+    owner: str
+    path: str | None
+    repository: str | None
+    revision: str | None
+    parameters: int | None
+    architecture: str | None
