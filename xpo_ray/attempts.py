@@ -33,15 +33,22 @@ class Attempt:
     run_id: str
     number: int
     storage: LocalStorage
-    lock: IO[bytes]
+    lock: IO[bytes] | None
+    """None in the service, where the claim of the attempt is the fence."""
 
     @property
     def folder(self) -> Path:
         return self.storage.attempt_folder
 
+    @property
+    def result_folder(self) -> Path:
+        """Where the result goes: the run's folder, or in the service the attempt's own, so that no other can write it."""
+        return self.root if self.lock is not None else self.folder
+
     def close(self) -> None:
         """Release the folder."""
-        self.lock.close()
+        if self.lock is not None:
+            self.lock.close()
 
 
 def open_attempt(
@@ -65,6 +72,29 @@ def open_attempt(
         lock.close()
         raise
     return Attempt(root, run_id, storage.attempt, storage, lock)
+
+
+def open_claimed(
+    root: Path, run_id: str, number: int, identity: dict[str, Any], spec: dict[str, Any], record: dict[str, Any]
+) -> Attempt:
+    """Enter the attempt that the service has granted; its number comes from there, and no lock is taken.
+
+    Raises ResumeError where an earlier attempt of the run had other data, another model or another judge before it.
+    """
+    for earlier in range(number - 1, 0, -1):
+        before = root / "attempts" / f"{earlier:04d}" / "attempt.json"
+        if not before.exists():
+            continue
+        if changes := _changes(read_json(before).get("identity", identity), identity):
+            listed = "\n".join(f"  {c}" for c in changes)
+            raise ResumeError(f"what decides the result has changed since attempt {earlier}:\n{listed}")
+        break
+    storage = LocalStorage(root, number)
+    write_once(storage.attempt_folder / "adopted.json", to_json(_adoption(root, number)))
+    crash_point("attempt.after_adoption")
+    kept = {**_attempt_record(number, spec, record), "identity": identity}
+    replace_file(storage.attempt_folder / "attempt.json", to_json(kept))
+    return Attempt(root, run_id, number, storage, None)
 
 
 def _enter_run(root: Path, identity: dict[str, Any], spec: dict[str, Any]) -> str:
@@ -128,9 +158,23 @@ def _run_record(identity: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any
 
 def _attempt_record(number: int, spec: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     versions = {name: version(name) for name in VERSIONED}
-    machine = {"host": platform.node(), "cores": os.cpu_count(), "python": platform.python_version()}
+    machine = {
+        "host": platform.node(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
     head = {"attempt": number, "pid": os.getpid(), "started": time.time(), "versions": versions}
     return {**head, "machine": machine, "spec": spec, **record}
+
+
+def processor() -> str:
+    """Name of the processor: matrix products of different ones differ in their last bits."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # no Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _adoption(root: Path, number: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import load_model, put_weights, weights_of
 from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
+from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose
 from xpo_ray.scoring import score_references, sequence_logps
 from xpo_ray.spec.data import LoraSpec
@@ -82,6 +83,7 @@ class Policy:
 
     def _hold_adapter(self, adapter: Adapter, version: int) -> None:
         if adapter is not self.adapter:
+            through_onednn(adapter.model, frozen=True)
             self.log_probs = self._given or choose(adapter.model).log_probs
             self.adapter, self.scorer = adapter, adapter.model
             self.engine = TransformersEngine(adapter.model, self.chat.eos_ids)
@@ -89,6 +91,7 @@ class Policy:
 
     def _hold(self, model: "PreTrainedModel", version: int) -> None:
         if self.version is None or model is not self.scorer:
+            through_onednn(model, frozen=True)
             self.log_probs = self._given or choose(model).log_probs
         self.scorer = model
         drawer = model

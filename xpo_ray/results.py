@@ -42,21 +42,28 @@ class Result:
 
 def finish_run(prepared: Prepared, attempt: Attempt, evaluation: dict[int, dict[str, float | None]]) -> Result:
     """Select the result and write the folder's tables; may be done again after a kill."""
-    spec, root, storage = prepared.spec, attempt.root, attempt.storage
+    spec, root, storage, target = prepared.spec, attempt.root, attempt.storage, attempt.result_folder
     borders = {c.iteration: c for c in storage.checkpoints() if c.step == 0}
     last = max(borders)
     rewards = {t: m.get("reward") for t, m in evaluation.items() if t in borders}
     selected = best_iteration(rewards, last) if spec.evaluation.select == "best" else last
-    _put_model(storage, borders[selected], root / "model")
-    _write_parquet(root / "metrics.parquet", list(_steps(root)))
-    _write_parquet(root / "evaluation.parquet", [{"iteration": t, **m} for t, m in sorted(evaluation.items())])
-    _write_parquet(root / "samples.parquet", list(_samples(prepared, storage, sorted(evaluation))))
-    result = Result(root, root / "model", selected, tier_of(root), attempt.number, evaluation)
+    _put_model(storage, borders[selected], target / "model")
+    _write_parquet(target / "metrics.parquet", list(_steps(root)))
+    _write_parquet(target / "evaluation.parquet", [{"iteration": t, **m} for t, m in sorted(evaluation.items())])
+    _write_parquet(target / "samples.parquet", list(_samples(prepared, storage, sorted(evaluation))))
+    result = Result(target, target / "model", selected, tier_of(root), attempt.number, evaluation)
     storage.sweep()
-    shutil.rmtree(root / FOLDER, ignore_errors=True)  # no attempt follows
     crash_point("run.before_finish")
-    replace_file(root / "result.json", to_json({**asdict(result), "root": str(root), "model": str(result.model)}))
+    if attempt.lock is not None:
+        shutil.rmtree(root / FOLDER, ignore_errors=True)  # no attempt follows
+        write_result(result)
     return result
+
+
+def write_result(result: Result) -> None:
+    """Say that the run has finished: the last file. In the service only once the service has taken the attempt's end."""
+    raw = {**asdict(result), "root": str(result.root), "model": str(result.model)}
+    replace_file(result.root / "result.json", to_json(raw))
 
 
 def read_result(root: Path) -> Result | None:
@@ -70,14 +77,16 @@ def read_result(root: Path) -> Result | None:
 
 
 def tier_of(root: Path) -> Literal["exact", "replay"]:
-    """Exact where all attempts computed in float32 on a CPU with the same versions, cores and trainer threads."""
+    """Exact where all attempts computed in float32 on equal CPUs with the same versions, cores and trainer threads."""
     records = [read_json(p) for p in sorted((root / "attempts").glob("*/attempt.json"))]
-    kinds = {
-        json.dumps([r["versions"], r["machine"]["cores"], r["spec"]["resources"]["trainer_threads"], r["judge_source"]])
-        for r in records
-    }
+    kinds = {json.dumps([r["versions"], _computes_with(r), r["judge_source"]]) for r in records}
     float32 = all(r["spec"]["model"]["dtype"] == "float32" and not r["gpu"] for r in records)
     return "exact" if float32 and len(kinds) == 1 else "replay"
+
+
+def _computes_with(record: dict[str, Any]) -> list[Any]:
+    machine = record["machine"]
+    return [machine.get("processor"), machine["cores"], record["spec"]["resources"]["trainer_threads"]]
 
 
 def _put_model(storage: LocalStorage, checkpoint: Checkpoint, target: Path) -> None:

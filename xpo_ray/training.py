@@ -7,7 +7,7 @@ never writes but into the folder that it is given.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +28,19 @@ from xpo_ray.checkpoints import (
 )
 from xpo_ray.errors import TrainingDiverged
 from xpo_ray.examples import Example, example, pairs_of
+from xpo_ray.lanes import Lanes
 from xpo_ray.ledger import pairs_hash
-from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro_batches, precision
+from xpo_ray.linear import through_onednn
+from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, ResponseLogProbs, choose, micro_batches, precision
 from xpo_ray.metrics import WindowMetrics
-from xpo_ray.objectives import window_loss
+from xpo_ray.objectives import Pairs, WindowLoss, window_loss
 from xpo_ray.recomputation import recompute_layers
 from xpo_ray.schedule import Window
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
+
+Told = tuple[WindowLoss, Pairs, Tensor, ResponseLogProbs, list[Example]]
+"""A micro-batch as the metrics want it."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,12 @@ class Trainer:
         self.tokenizer = (origin.path, origin.revision) if origin else (model_path, revision)
         self.adapter = _adapter(origin, model_path, seed)
         self.model = self.adapter.model if self.adapter else load_model(model_path, "float32", revision)
+        through_onednn(self.model, frozen=False)
         if spec.activation_checkpointing:
             recompute_layers(self.model)
         self.path = Choice(log_probs) if log_probs is not None else choose(self.model)
         self.log_probs = self.path.log_probs
+        self.lanes = Lanes(self.device)
         self.reset_optimizer()
 
     def reset_optimizer(self) -> None:
@@ -119,30 +126,42 @@ class Trainer:
 
     def _accumulate(self, examples: list[Example], order: StepOrder, metrics: WindowMetrics) -> None:
         """Forward and backward over micro-batches; divided by the window's true counts, so that they add up."""
+        shares = self.lanes.shares([e.group.tokens for e in examples])
+        tokens = max(self.spec.micro_batch_tokens // len(shares), 1)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
         pairs_total = sum(e.weight > 0 for e in examples)
         comparators_total = sum(len(e.comparators) for e in examples)
-        for batch in micro_batches([e.group for e in examples], self.spec.micro_batch_tokens, self.log_probs):
-            chosen = [examples[i] for i in batch]
-            with precision(self.dtype, self.device):
-                out = self.log_probs(self.model, [e.group for e in chosen], entropy=True)
-            pairs, comparators_C = pairs_of(chosen, out.logp_S, out.tokens_S)
-            loss = window_loss(
-                order.row.objective,
-                order.row.beta,
-                order.kappa,
-                pairs,
-                comparators_C,
-                pairs_total=pairs_total,
-                comparators_total=comparators_total,
+
+        def losses(share: list[int]) -> Iterator[tuple[Tensor, Told]]:
+            own = [examples[i] for i in share]
+            for batch in micro_batches([e.group for e in own], tokens, self.log_probs):
+                told = self._told([own[i] for i in batch], order, pairs_total, comparators_total)
+                yield told[0].loss, told
+
+        for told in self.lanes.backward(trained, shares, losses):
+            metrics.add(*told)
+
+    def _told(self, chosen: list[Example], order: StepOrder, pairs_total: int, comparators_total: int) -> Told:
+        """The loss of a micro-batch, and all that the metrics want to know of it. Raises TrainingDiverged."""
+        with precision(self.dtype, self.device):
+            out = self.log_probs(self.model, [e.group for e in chosen], entropy=True)
+        pairs, comparators_C = pairs_of(chosen, out.logp_S, out.tokens_S)
+        loss = window_loss(
+            order.row.objective,
+            order.row.beta,
+            order.kappa,
+            pairs,
+            comparators_C,
+            pairs_total=pairs_total,
+            comparators_total=comparators_total,
+        )
+        if not math.isfinite(float(loss.loss.detach())):
+            raise TrainingDiverged(
+                f"the loss of step {order.window.step} of iteration {order.window.iteration} is "
+                f"{float(loss.loss.detach())}; lower training.learning_rate or raise algorithm.beta; "
+                "the last checkpoint stays"
             )
-            if not math.isfinite(float(loss.loss.detach())):
-                raise TrainingDiverged(
-                    f"the loss of step {order.window.step} of iteration {order.window.iteration} is "
-                    f"{float(loss.loss.detach())}; lower training.learning_rate or raise algorithm.beta; "
-                    "the last checkpoint stays"
-                )
-            torch.autograd.backward(loss.loss)
-            metrics.add(loss, pairs, comparators_C, out, chosen)
+        return loss, pairs, comparators_C, out, chosen
 
     def _apply(self, order: StepOrder) -> float:
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm))

@@ -265,6 +265,7 @@ def changed(attempt: Attempt, path: tuple[str, ...], value: Any) -> None:
         (("spec", "resources", "engine_replicas"), 7, "exact"),
         (("versions", "torch"), "0.1", "replay"),
         (("machine", "cores"), 999, "replay"),
+        (("machine", "processor"), "another", "replay"),
         (("spec", "resources", "trainer_threads"), 9, "replay"),
         (("judge_source", "judge"), "edited", "replay"),
         (("gpu",), True, "replay"),

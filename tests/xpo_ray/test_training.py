@@ -20,6 +20,7 @@ from xpo_ray.adapters import merged, read_adapter
 from xpo_ray.algorithms import Row
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import TrainingDiverged
+from xpo_ray.lanes import Lanes
 from xpo_ray.logprobs import plain
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
@@ -293,6 +294,22 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_window(model_folder: 
         assert other.metrics == pytest.approx(one.metrics, abs=2e-5)
     for ours, theirs in zip(whole_batch.model.parameters(), in_pieces.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_lanes_side_by_side_make_the_step_of_one(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    found = []
+    for lanes in (1, 2, 2):
+        each = trainer(model_folder)
+        each.lanes = Lanes(each.device, lanes)
+        metrics = each.step(order(whole(table)), [table]).metrics
+        found.append((metrics, [p.clone() for p in parameters(each)]))
+    alone, beside, again = found
+    assert beside[0] == pytest.approx(alone[0], abs=1e-5)
+    assert beside[0] == again[0]
+    for a, b, c in zip(alone[1], beside[1], again[1], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0.0)
+        assert torch.equal(b, c)
 
 
 def test_a_window_takes_its_rows_out_of_several_shards_in_its_order(model_folder: Path) -> None:

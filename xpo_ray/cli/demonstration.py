@@ -17,6 +17,7 @@ from xpo_ray.cli.foreground import prepared_run, run_prepared
 from xpo_ray.cli.terminal import EVALUATION_COLUMNS, Terminal, evaluation_cells, plain_table
 from xpo_ray.demo.recipes import ALGORITHMS, demo_spec
 from xpo_ray.errors import OutputError
+from xpo_ray.report import write_report
 from xpo_ray.results import Result
 from xpo_ray.spec.loading import resolve
 
@@ -40,6 +41,8 @@ def run_demo(output: Path) -> None:
     _show_samples(console, results)
     for name, result in results.items():
         console.print(f"{name:>14}: {result.model}", soft_wrap=True, highlight=False)
+    report = write_report(results["selm"].root, against=results["dpo"].root)
+    console.print(f"{'report':>14}: {report}", soft_wrap=True, highlight=False)
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 

@@ -26,6 +26,7 @@ from transformers import (
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.judgement import Comparison, Judgement, Message
 from xpo_ray.judges.packed_scores import batches, can_pack, grouped, packs, scores
+from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import PromptGroup
 from xpo_ray.spec.judge import RewardModelJudge
 
@@ -46,6 +47,7 @@ class RewardModel:
         self._tokenizer = _tokenizer(spec, path)
         self._template = _template(spec, folder, self._tokenizer)
         self._model = _model(spec, path).to(self._device).eval()
+        through_onednn(self._model, frozen=True)
         self._max_tokens = _most_tokens(spec, self._model)
         self._vocabulary: int = self._model.get_input_embeddings().num_embeddings
         self._refuse_template_without_response()
