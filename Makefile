@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check fmt faults bench clean
+.PHONY: demo serve test check fmt faults bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +14,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a small base, then DPO, iterative DPO and SELM from it
 	rm -rf demo-out
 	$(BIN)/xpo-ray demo --output demo-out
+
+serve: $(INSTALLED)  ## the service at http://127.0.0.1:8600, with a small world for recipes/tiny-selm.yaml
+	$(BIN)/python -m xpo_ray.demo.make recipes
+	$(BIN)/xpo-ray serve --storage serve-data --root recipes --plugin xpo_ray.demo.judge:score \
+		--admin-key-file serve-data/admin.key
 
 test: $(INSTALLED)  ## the tests
 	$(BIN)/python -m pytest

@@ -8,6 +8,8 @@ moves object refs. Whatever must survive it is in storage.
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from xpo_ray.actors.cast import CAST, Cast
@@ -15,11 +17,14 @@ from xpo_ray.actors.placement import Cluster, connect
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
+from xpo_ray.errors import Stopped, Superseded
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
+from xpo_ray.orders import Orders
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
+from xpo_ray.report.page import FILE_NAME
 from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
 from xpo_ray.results import Result, finish_run, read_result
 from xpo_ray.storage import replace_file, to_json
@@ -50,26 +55,52 @@ def run_foreground(
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
+    connected = partial(connect, spec.resources, attempt.run_id)
+    try:
+        return run_attempt(prepared, attempt, reporter, connected, Orders(), profile=profile, cast=cast)
+    finally:
+        attempt.close()
+
+
+def run_attempt(
+    prepared: Prepared,
+    attempt: Attempt,
+    reporter: Reporter,
+    connected: Callable[[], Cluster],
+    orders: Orders,
+    *,
+    profile: bool = False,
+    cast: Cast = CAST,
+) -> Result:
+    """An attempt that is entered, to its end. Raises RunFailed, UserError, or Stopped where the orders say so."""
     journal = Journal(attempt.folder / "journal.jsonl", attempt.number)
     started = time.monotonic()
     exports = ExportReporter.of(prepared, attempt, tell=Tee([journal, reporter]))
     reporters = Tee([journal, reporter, exports])
     try:
-        prepared = prepared.keep(root)
-        cluster = connect(spec.resources, attempt.run_id)
+        prepared = prepared.keep(attempt.root)
+        cluster = connected()
         try:
-            return asyncio.run(_attempt(prepared, attempt, cluster, reporters, started, profile, cast))
+            return asyncio.run(_attempt(prepared, attempt, cluster, reporters, orders, profile, cast))
         finally:
             cluster.close()
     except BaseException as error:
-        told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-        reporters.emit(RunFinished("failed", time.monotonic() - started, 0, error=told))
+        if not isinstance(error, Superseded):
+            reporters.emit(_ended(error, time.monotonic() - started))
         raise
     finally:
-        report_ended(root, reporters)
+        if orders.wanted != "superseded":
+            report_ended(attempt.root, reporters, attempt.result_folder / FILE_NAME)
         exports.close()
         journal.close()
-        attempt.close()
+
+
+def _ended(error: BaseException, seconds: float) -> RunFinished:
+    """What is told of an attempt that did not succeed."""
+    if isinstance(error, Stopped):
+        return RunFinished(type(error).__name__.lower(), seconds, 0)
+    told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+    return RunFinished("failed", seconds, 0, error=told)
 
 
 async def _attempt(
@@ -77,10 +108,11 @@ async def _attempt(
     attempt: Attempt,
     cluster: Cluster,
     reporter: Reporter,
-    started: float,
+    orders: Orders,
     profile: bool,
     cast: Cast,
 ) -> Result:
+    started = time.monotonic()
     schedule = prepared.schedule
     reporter.emit(
         RunStarted(attempt.run_id, attempt.number, schedule.partitions, schedule.total_steps(), cluster.dashboard)
@@ -91,18 +123,64 @@ async def _attempt(
     watch = Stopwatch([] if profile else None)
     run = Run.of(prepared, attempt, reporter, watch, cast)
     try:
-        while True:
-            try:
-                await iterate(run)
-                break
-            except TrainerDied:
-                run.scheduler.stop()
+        await obey(run, orders)
         result = await asyncio.to_thread(finish_run, prepared, attempt, run.evaluator_metrics)
         seconds = time.monotonic() - started
         reporter.emit(RunFinished("succeeded", seconds, run.ledger.replayed, str(result.model)))
         return result
     finally:
-        await run.settle()
+        if orders.wanted != "superseded":
+            await run.settle()
         run.stop()
         if (profiled := watch.profile()) is not None:
             replace_file(attempt.folder / PROFILE, to_json(profiled.to_json()))
+
+
+async def obey(run: Run, orders: Orders) -> None:
+    """The main loop, until it ends or another order comes; then Paused, Cancelled or Superseded is raised.
+
+    A step under way is finished first, unless the attempt was superseded: then it is left at once."""
+    work, order = asyncio.create_task(_iterate(run)), asyncio.create_task(orders.surpass("run"))
+    try:
+        await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        if orders.wanted != "superseded":
+            await _between_steps(run, orders, work)
+        if work.done() and not work.cancelled():
+            return work.result()
+        if orders.wanted == "pause":
+            await run.pause()
+        raise orders.stopped()
+    finally:
+        for task in (work, order):
+            task.cancel()
+        await asyncio.gather(work, order, return_exceptions=True)
+
+
+async def _between_steps(run: Run, orders: Orders, work: "asyncio.Task[None]") -> None:
+    """Stop the main loop where no step is under way."""
+
+    async def stop() -> None:
+        async with run.between_steps:
+            work.cancel()
+        await asyncio.wait({work})
+
+    stopping, worse = asyncio.create_task(stop()), asyncio.create_task(_superseded(orders))
+    await asyncio.wait({stopping, worse}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, worse):
+        task.cancel()
+
+
+async def _superseded(orders: Orders) -> None:
+    while orders.wanted != "superseded":
+        await orders.surpass(orders.wanted)
+
+
+async def _iterate(run: Run) -> None:
+    """The main loop again, from the last checkpoint, after each death of the trainer."""
+    while True:
+        try:
+            return await iterate(run)
+        except TrainerDied:
+            run.scheduler.stop()

@@ -28,6 +28,9 @@ SPINS = "20000"
 """Turns of a waiting thread before it sleeps, some tens of microseconds: the gap between two operators of a step. Waking it
 costs more; waiting longer would take the core from the other processes."""
 
+SECRET_NAMES = "XPO_SECRET_NAMES"
+"""Names of the driver's variables that are handed to its actors, with commas; their values never go into a runtime_env."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -39,6 +42,13 @@ class Cluster:
     def close(self) -> None:
         if self.owned:
             ray.shutdown()
+
+
+def join(namespace: str) -> Cluster:
+    """Join the cluster that runs this process as a job."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    context = ray.init(namespace=namespace, log_to_driver=True, logging_level=logging.ERROR)
+    return Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else None, owned=True)
 
 
 def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
@@ -61,7 +71,21 @@ def start_actor(cls: type, name: str, *args: Any, threads: int = 1) -> Any:
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
     options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    secrets = {n: os.environ[n] for n in os.environ.get(SECRET_NAMES, "").split(",") if n in os.environ}
+    if secrets:
+        cls, args = _knowing(cls), (secrets, *args)
     return ray.remote(cls).options(**options, runtime_env={"env_vars": variables}).remote(*args)
+
+
+def _knowing(cls: type) -> type:
+    """The class with the run's secrets as its first argument, put into its process before anything else: Ray shows an actor's
+    runtime_env to everybody, its arguments to nobody."""
+
+    def begin(self: Any, secrets: dict[str, str], *args: Any) -> None:
+        os.environ.update(secrets)
+        cls.__init__(self, *args)  # type: ignore[misc]
+
+    return type(cls.__name__, (cls,), {"__init__": begin, "__module__": cls.__module__})
 
 
 def engine_replicas(resources: ResourcesSpec) -> int:

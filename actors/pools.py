@@ -49,6 +49,7 @@ class Pool:
     _free: list[Slot] = field(default_factory=list)
     _waiting: list[tuple[int, int, asyncio.Future[Slot]]] = field(default_factory=list)
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
+    _refusing: bool = False
 
     @property
     def idle(self) -> bool:
@@ -80,6 +81,12 @@ class Pool:
             for slot in slots:
                 self._release(slot)
         return [second for _, second in done]
+
+    def refuse(self) -> None:
+        """Begin no further work: who waits for an actor, or comes now, is cancelled; what actors do goes on to its end."""
+        self._refusing = True
+        for _, _, future in self._waiting:
+            future.cancel()
 
     def stop(self) -> None:
         """End all actors."""
@@ -131,6 +138,8 @@ class Pool:
             return
 
     async def _acquire(self, priority: int) -> Slot:
+        if self._refusing:
+            raise asyncio.CancelledError
         if self._free:
             return self._free.pop()
         future: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()

@@ -147,8 +147,17 @@ class Roles:
         for pool in {id(p): p for p in (self.judge, self.evaluation_judge, self.clerk)}.values():
             await pool.each("ready")
 
+    def refuse(self) -> None:
+        """Begin no further draws, judgements and log-probs; the clerk goes on, so that what is made is committed."""
+        for pool in self._pools():
+            if pool is not self.clerk:
+                pool.refuse()
+
     def stop(self) -> None:
         """End all actors."""
-        pools = (self.policy, self.base, self.reference, self.judge, self.evaluation_judge, self.clerk)
-        for pool in {id(p): p for p in pools if p is not None}.values():
+        for pool in self._pools():
             pool.stop()
+
+    def _pools(self) -> list[Pool]:
+        pools = (self.policy, self.base, self.reference, self.judge, self.evaluation_judge, self.clerk)
+        return list({id(p): p for p in pools if p is not None}.values())

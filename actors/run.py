@@ -5,7 +5,8 @@ It asks the schedule, the rates and the decisions what to do, moves object refs,
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,10 @@ class Run:
     _margins: deque[float] = field(default_factory=lambda: deque(maxlen=PATIENCE))
     _last_evaluated: int = 0
     _warned: bool = False
+    _whole: bool = False
+    """The trainer stands where this object says; not while a step or a restore is under way, nor after one that failed."""
+    between_steps: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a step is done or an iteration published; whoever wants to stop the run takes it first."""
 
     @classmethod
     def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter, watch: Stopwatch, cast: Cast = CAST) -> "Run":
@@ -87,6 +92,7 @@ class Run:
 
     async def restore(self) -> None:
         """Take the position of the newest checkpoint, and bring the trainer there."""
+        self._whole = False
         checkpoint = _latest(self.attempt.storage.checkpoints())
         why_plain = await self.trainer.at(checkpoint)
         if why_plain is not None:
@@ -100,6 +106,7 @@ class Run:
         self._last_evaluated = self.schedule.total_steps(1, evaluated[-1]) if evaluated else 0
         self.weights = await self._published_weights()
         tables = len(self.attempt.storage.visible()["commits"])
+        self._whole = True
         if checkpoint is not None or tables:
             self.reporter.emit(RunResumed(checkpoint.name if checkpoint else None, self.total_steps, tables))
 
@@ -146,6 +153,10 @@ class Run:
 
     async def train(self, window: Window, shards: list[Any]) -> None:
         """One step, written into the ledger; a checkpoint where one is due."""
+        async with self._step_of_its_own():
+            await self._train(window, shards)
+
+    async def _train(self, window: Window, shards: list[Any]) -> None:
         spec = self.prepared.spec
         row = row_of_iteration(spec.algorithm, window.iteration)
         rate = learning_rate(spec, self.schedule, window.iteration, window.step)
@@ -165,6 +176,10 @@ class Run:
 
     async def publish(self, t: int) -> None:
         """The border of an iteration: a checkpoint, or in a fully online run mostly an object ref."""
+        async with self._step_of_its_own():
+            await self._publish(t)
+
+    async def _publish(self, t: int) -> None:
         self.iteration, self.step = t, 0
         canary = await self.trainer.call("canary", self.prepared.canary_ids)
         if self._checkpoint_due(border=True) or self._evaluation_is_of_checkpoint(t):
@@ -191,6 +206,22 @@ class Run:
             await self.roles.hold(self.roles.base, Weights(self._source(0)))
         self._evaluate()
         await self.evaluator.finish()
+
+    @asynccontextmanager
+    async def _step_of_its_own(self) -> AsyncIterator[None]:
+        """What nobody may interrupt; left with an exception, the trainer stands nowhere that this object knows."""
+        async with self.between_steps:
+            self._whole = False
+            yield
+            self._whole = True
+
+    async def pause(self) -> None:
+        """Begin nothing new, let what is under way be committed, and keep the steps since the last checkpoint."""
+        self.roles.refuse()
+        await self.scheduler.drain(SETTLE_S)
+        await self.settle()
+        if self._whole and self.total_steps > (self.checkpoint.total_steps if self.checkpoint else 0):
+            await self._save(self.iteration, self.step, optimizer=self.step > 0 or self._carries_on(self.iteration))
 
     async def settle(self) -> None:
         """Let what was made be committed before the actors end."""

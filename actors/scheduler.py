@@ -109,6 +109,13 @@ class Scheduler:
         await asyncio.gather(*self._commits.values(), return_exceptions=True)
         self._commits = {}
 
+    async def drain(self, within_s: float) -> None:
+        """Let the shards that actors work on come to their next commit; what waits for an actor was let go by its pool."""
+        if self._filler is not None:
+            self._filler.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=within_s)
+
     async def tables(self, slices: Sequence[Slice]) -> list[Any]:
         """Refs of the SCORED tables of a window's slices; starts the shards behind them as far as the bound allows."""
         assert self._roles is not None
@@ -134,7 +141,7 @@ class Scheduler:
         if iteration == roles.iteration and (shard in self._tasks or shard >= self._started):
             self._start_until(shard + self.in_flight)
         if iteration == roles.iteration and shard in self._tasks:
-            return await self._tasks[shard]
+            return await asyncio.shield(self._tasks[shard])  # who waits may be stopped; the shard goes on
         if key not in self._read:
             while len(self._read) >= 2 * self.in_flight:
                 self._read.pop(next(iter(self._read)))

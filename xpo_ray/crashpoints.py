@@ -26,6 +26,21 @@ POINTS = (
     "iteration.after_publish",
     "run.before_finish",
 )
+"""Of every run."""
+
+SERVICE_POINTS = (
+    "database.before_commit",
+    "database.after_commit",
+    "attempt.after_ticket",
+    "job.after_submit",
+    "claim.after_store",
+    "journal.after_store",
+    "end.after_store",
+    "driver.after_claim",
+    "driver.before_end",
+    "driver.after_end",
+)
+"""Of a run in the service: its API, and the words between the API and a driver."""
 
 _passed: Counter[str] = Counter()
 

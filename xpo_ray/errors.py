@@ -14,7 +14,12 @@ XpoRayError
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
 │   └── ActorLost               a role died more often than the limit allows
-└── CorruptArtifact             a committed file is missing or does not match its sha256
+├── CorruptArtifact             a committed file is missing or does not match its sha256
+├── Stopped                     an attempt ends because it was asked to; nothing is wrong
+│   ├── Paused                  what was under way is committed; the next attempt goes on
+│   ├── Cancelled               the run ends here
+│   └── Superseded              another attempt has the run; nothing more may be written
+└── ServiceRefused              the service does not grant an attempt, or does not take a report
 """
 
 
@@ -76,3 +81,23 @@ class ActorLost(RunFailed):
 
 class CorruptArtifact(XpoRayError):
     """A committed file is missing, truncated or altered."""
+
+
+class Stopped(XpoRayError):
+    """An attempt ends because it was asked to."""
+
+
+class Paused(Stopped):
+    """The attempt ends; the next one goes on from here."""
+
+
+class Cancelled(Stopped):
+    """The run ends here."""
+
+
+class Superseded(Stopped):
+    """Another attempt has the run; this one writes nothing more."""
+
+
+class ServiceRefused(XpoRayError):
+    """The service does not grant an attempt, or does not take a report."""

@@ -122,7 +122,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The end of an attempt: succeeded or failed, with the work that was done twice."""
+    """The end of an attempt: succeeded, failed, paused or cancelled, with the work that was done twice."""
 
     status: str
     seconds: float

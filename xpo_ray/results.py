@@ -25,6 +25,8 @@ from xpo_ray.preparation import Prepared
 from xpo_ray.reporting import read_journals
 from xpo_ray.storage import Checkpoint, LocalStorage, read_json, replace_file, to_json
 
+UNCONFIRMED = "result.unconfirmed.json"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -56,14 +58,16 @@ def finish_run(prepared: Prepared, attempt: Attempt, evaluation: dict[int, dict[
     crash_point("run.before_finish")
     if attempt.lock is not None:
         shutil.rmtree(root / FOLDER, ignore_errors=True)  # no attempt follows
-        write_result(result)
+    raw = {**asdict(result), "root": str(target), "model": str(result.model)}
+    replace_file(target / UNCONFIRMED, to_json(raw))
+    if attempt.lock is not None:
+        confirm_result(result)
     return result
 
 
-def write_result(result: Result) -> None:
+def confirm_result(result: Result) -> None:
     """Say that the run has finished: the last file. In the service only once the service has taken the attempt's end."""
-    raw = {**asdict(result), "root": str(result.root), "model": str(result.model)}
-    replace_file(result.root / "result.json", to_json(raw))
+    (result.root / UNCONFIRMED).rename(result.root / "result.json")
 
 
 def read_result(root: Path) -> Result | None:

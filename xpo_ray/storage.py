@@ -185,16 +185,17 @@ class LocalStorage:
         shutil.rmtree(self.root / checkpoint.path, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left uncommitted, in all attempts; only for a run that has ended."""
-        for folder in (self.root / "attempts").glob("*/checkpoints"):
+        """Remove what killed processes left uncommitted, in this attempt and those before it; only for a run that has ended."""
+        attempts = [p for p in (self.root / "attempts").iterdir() if p.name.isdigit() and int(p.name) <= self.attempt]
+        for folder in (p for each in attempts for p in each.glob("checkpoints")):
             committed = {self.root / read_json(sidecar)["path"] for sidecar in folder.glob("*.json")}
             for uncommitted in {p for p in folder.iterdir() if p.is_dir()} - committed:
                 shutil.rmtree(uncommitted, ignore_errors=True)
-        for data in (self.root / "attempts").glob("*/tables/**/*.parquet"):
+        for data in (p for each in attempts for p in each.glob("tables/**/*.parquet")):
             sidecar = data.with_name(f"{data.name.rsplit('.', 2)[0]}.json")
             if not sidecar.exists() or self.root / read_json(sidecar)["path"] != data:
                 data.unlink(missing_ok=True)
-        for aside in (self.root / "attempts").rglob(".*.tmp"):
+        for aside in (p for each in attempts for p in each.rglob(".*.tmp")):
             aside.unlink(missing_ok=True)
 
     def visible(self) -> dict[str, Any]:

@@ -108,6 +108,62 @@ def demo(
     run_demo(output)
 
 
+Several = list[str] | None
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: 8600.")] = None,
+    storage: Annotated[Path | None, typer.Option(help="Folder that all nodes see. Default: ./xpo-ray-data.")] = None,
+    database_url: Annotated[str | None, typer.Option(help="Default: a SQLite file in the storage folder.")] = None,
+    public_url: Annotated[str | None, typer.Option(help="Where people and drivers reach the API.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Dashboard of a Ray cluster; default: a head of its own.")
+    ] = None,
+    ray_token_file: Annotated[Path | None, typer.Option(help="Token of that cluster.")] = None,
+    roots: Annotated[Several, typer.Option("--root", help="Folder below which specs may name files.")] = None,
+    repositories: Annotated[Several, typer.Option("--repository", help="Hub repository that specs may name.")] = None,
+    plugins: Annotated[Several, typer.Option("--plugin", help="Judge that specs may name: module:function.")] = None,
+    plugin_path: Annotated[Several, typer.Option("--plugin-path", help="Folder of plug-ins' modules.")] = None,
+    http_hosts: Annotated[Several, typer.Option("--http-host", help="Host that judges and webhooks may call.")] = None,
+    secrets_file: Annotated[Path | None, typer.Option(help="JSON object of secrets that runs may ask for.")] = None,
+    lease_s: Annotated[float | None, typer.Option(help="Silence after which a driver is taken for dead.")] = None,
+    stop_grace_s: Annotated[float | None, typer.Option(help="Time for a checkpoint before a driver is killed.")] = None,
+    admin_key_file: Annotated[Path | None, typer.Option(help="Write the first admin key there, mode 0600.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop-ray", help="End the head that a service here started, and return.")
+    ] = False,
+) -> None:
+    """Serve the REST API and its pages; runs are jobs of a Ray cluster. Every setting is also an XPO_RAY_… variable."""
+    from xpo_ray.cli.serving import serve as serve_until_ended
+    from xpo_ray.cli.serving import stop_ray
+
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "storage": storage,
+        "database_url": database_url,
+        "public_url": public_url,
+        "ray_address": ray_address,
+        "ray_token_file": ray_token_file,
+        "roots": roots,
+        "repositories": repositories,
+        "plugins": plugins,
+        "plugin_path": plugin_path,
+        "http_hosts": http_hosts,
+        "secrets_file": secrets_file,
+        "lease_s": lease_s,
+        "stop_grace_s": stop_grace_s,
+    }
+    flags = {name: value for name, value in given.items() if value is not None}
+    if stop:
+        stop_ray(config, flags)
+    else:
+        serve_until_ended(config, admin_key_file, flags)
+
+
 def _load(spec_file: Path, overrides: list[str] | None) -> Any:
     from xpo_ray.attempts import recorded_seed
     from xpo_ray.spec.loading import load_spec

@@ -33,6 +33,11 @@ class Part:
     dataset: "Dataset"
 
 
+def parts_of(source: FilesSource | HubSource) -> Generator[Part]:
+    """The files of a source, or its split of a hub dataset, one after the other; close it. Raises DatasetError."""
+    return _files(source) if source.kind == "files" else _hub(source)
+
+
 def read_examples(
     source: FilesSource | HubSource,
     columns: ColumnsSpec,
@@ -46,7 +51,7 @@ def read_examples(
     With `on_fault`, rows that cannot be read are left out and their errors told. `algorithm` is only named in messages.
     The generator holds a temporary folder until it is exhausted or closed.
     """
-    parts = _files(source) if source.kind == "files" else _hub(source)
+    parts = parts_of(source)
     with contextlib.closing(parts):
         examples = _examples(parts, columns, needs_pairs, algorithm)
         for example in islice(examples, source.limit):

@@ -59,6 +59,24 @@ class DatasetView(Stamped):
     source: dict[str, Any]
 
 
+class PreviewRow(Answer):
+    """One of the first rows of a dataset, with long texts cut."""
+
+    row: int
+    prompt: list[dict[str, str]] | None
+    """The normalised form, as a run reads it; None where the columns were not recognised."""
+    chosen: str | None
+    rejected: str | None
+    raw: dict[str, str]
+    """Each column as text; what is no text, as JSON."""
+
+
+class DatasetPreview(Answer):
+    """The first rows of a dataset."""
+
+    rows: list[PreviewRow]
+
+
 class NewModel(Question):
     """A model to be registered: a folder under the operator's roots, or a hub repository on the operator's list."""
 

@@ -25,7 +25,7 @@ class NewKey(Question):
 
     name: str = Field(min_length=1, max_length=64)
     scopes: list[Scope] = Field(min_length=1)
-    expires_in_days: float | None = Field(None, gt=0)
+    expires_in_days: float | None = Field(None, gt=0, le=36_500)
     quotas: Quotas = Quotas()
 
 

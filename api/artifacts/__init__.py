@@ -1,0 +1,1 @@
+"""What a run leaves, by id and never by path: checkpoints, samples, the report, logs."""

@@ -1,0 +1,1 @@
+"""Attempts: what a driver claims, reports and is told."""

@@ -1,0 +1,123 @@
+"""The end of an attempt, told by its driver or found by the reconciler, and what becomes of the run.
+
+`conclude` is the one place that ends an attempt; it runs in the caller's transaction and does nothing for one that has ended.
+"""
+
+import shutil
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from xpo_ray.api.attempts.store import living, of_driver, superseded
+from xpo_ray.api.database.tables import Attempt, Run
+from xpo_ray.api.events.store import append
+from xpo_ray.api.metrics import ATTEMPTS
+from xpo_ray.api.runs.life import move
+from xpo_ray.api.services import Services
+from xpo_ray.crashpoints import crash_point
+from xpo_ray.run_states import FINAL, Ending, Next, Status, after_attempt, may_follow, wanted_of
+from xpo_ray.wire.attempts import AttemptEnd, Orders
+from xpo_ray.wire.runs import RunError
+
+KEPT_PROMPTS = "prompts"
+PASSES: dict[Status, Status] = {"paused": "pausing", "cancelled": "cancelling"}
+"""Through which status a run goes that was not asked to stop by a user: a job that was stopped from outside."""
+
+
+def end_by_driver(services: Services, run_id: str, number: int, token: str, end: AttemptEnd) -> Orders:
+    """Take a driver's last word. 409 where the attempt no longer counts; the same word again has the same answer."""
+    with services.database.write() as session:
+        run, attempt = of_driver(session, run_id, number, token)
+        if attempt.state == "ended" and attempt.ending == end.ending and attempt.number == run.attempt:
+            return Orders(wanted=wanted_of(run.status))  # type: ignore[arg-type]
+        if not living(run, attempt):
+            raise superseded(run, attempt)
+        conclude(services, session, run, attempt, end.ending, end.error, end.result)
+        orders = Orders(wanted=wanted_of(run.status))  # type: ignore[arg-type]
+        final = run.status in FINAL
+    crash_point("end.after_store")
+    ATTEMPTS.labels(end.ending).inc()
+    if final:
+        tidy(services, run_id)
+    services.changes.tell(run_id)
+    return orders
+
+
+def conclude(
+    services: Services,
+    session: Session,
+    run: Run,
+    attempt: Attempt,
+    ending: Ending,
+    error: RunError | None,
+    result: dict[str, Any] | None = None,
+) -> None:
+    """End an attempt, and bring its run where the rules say."""
+    if not living(run, attempt):
+        return
+    at = services.clock()
+    attempt.state, attempt.ending, attempt.ended_at = "ended", ending, at
+    attempt.error = None if error is None else error.model_dump()
+    run.fruitless = 0 if attempt.progressed or ending in ("succeeded", "paused", "parked") else run.fruitless + 1
+    session.flush()
+    told = {"attempt": attempt.number, "ending": ending, "error": attempt.error}
+    append(session, run.id, "attempt_ended", told, at, level="error" if error is not None else "info")
+    following = after_attempt(
+        run.status,  # type: ignore[arg-type]
+        ending,
+        user_error=error is not None and error.kind == "user",
+        fruitless=run.fruitless,
+        most_fruitless=services.settings.most_attempts_without_progress,
+    )
+    _bring(session, run, attempt, following, error, result, at)
+
+
+def _bring(
+    session: Session,
+    run: Run,
+    attempt: Attempt,
+    following: Next,
+    error: RunError | None,
+    result: dict[str, Any] | None,
+    at: datetime,
+) -> None:
+    to = following.status
+    if run.status in FINAL:
+        return
+    if not may_follow(run.status, to):  # type: ignore[arg-type]
+        move(session, run, PASSES[to], at, why=f"attempt {attempt.number} was stopped")
+    why = f"attempt {attempt.number} ended: {attempt.ending}" + (f" ({error.code})" if error is not None else "")
+    values: dict[str, Any] = {"fruitless": run.fruitless}
+    if to == "succeeded":
+        values |= {"result": result, "error": None, "waiting_for": None}
+    elif to == "failed":
+        values |= {"error": (error or _silent(attempt, run)).model_dump(), "waiting_for": None}
+    elif to == "starting":
+        values |= {"retry_at": at + timedelta(seconds=following.after_s)}
+        values |= {"waiting_for": _why_waiting(attempt, error, following.after_s)}
+    else:
+        values |= {"waiting_for": None}
+    move(session, run, to, at, why=why, level="error" if to == "failed" else "info", **values)
+
+
+def tidy(services: Services, run_id: str) -> None:
+    """Free what only further attempts would have read; the run has ended for good."""
+    root = services.run_folder(run_id)
+    shutil.rmtree(root / KEPT_PROMPTS, ignore_errors=True)
+    for ticket in (root / "attempts").glob("*/ticket"):
+        ticket.unlink(missing_ok=True)
+
+
+def _silent(attempt: Attempt, run: Run) -> RunError:
+    return RunError(
+        code="attempt_died",
+        message=f"attempt {attempt.number} ended without a word, as {run.fruitless} in a row that made no progress; "
+        "see the logs of the attempts",
+        kind="system",
+    )
+
+
+def _why_waiting(attempt: Attempt, error: RunError | None, after_s: float) -> str:
+    cause = "died" if error is None else f"died of {error.code}: {error.message}"
+    return f"attempt {attempt.number} {cause}; the next one starts in {after_s:g} s"[:500]

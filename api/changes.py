@@ -1,0 +1,63 @@
+"""Wakes those who wait for news of a run: event streams, long heartbeats, the reconciler. Within this process only.
+
+News is a hint, never a message: who wakes looks into the database, and whoever waits looks there now and then anyway, because
+another API process may have written.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+ANY = "*"
+
+
+class Changes:
+    """Waiters by topic: a run's id, or ANY. Told from any thread, waited for on the event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self.closing = False
+        """The service ends: streams stop."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call this at any news, from the thread that tells of it: a background thread's `wake`, which returns at once."""
+        self._listeners.append(wake)
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop on which the waiters wait."""
+        self._loop = loop
+
+    def tell(self, topic: str) -> None:
+        """There is news; returns at once, from any thread."""
+        for wake in self._listeners:
+            wake()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, topic)
+
+    def close(self) -> None:
+        """Let everybody go: the service ends."""
+        self.closing = True
+        for events in list(self._waiting.values()):
+            for news in events:
+                news.set()
+
+    async def wait(self, topic: str, timeout_s: float) -> bool:
+        """Wait for news of a topic; False after the time limit."""
+        news = asyncio.Event()
+        self._waiting[topic].add(news)
+        try:
+            await asyncio.wait_for(news.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting[topic].discard(news)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+        return True
+
+    def _wake(self, topic: str) -> None:
+        for each in {topic, ANY}:
+            for news in self._waiting.get(each, ()):
+                news.set()

@@ -1,0 +1,1 @@
+"""The Ray cluster: its head, its jobs, what it can hold."""

@@ -1,0 +1,84 @@
+"""One way to read and one to write, on SQLite and PostgreSQL alike.
+
+SQLite has one writer: a lock in this process stands before BEGIN IMMEDIATE, which is fairer than SQLite's own waiting.
+Whoever writes gets a transaction that is committed at the end of the block, and rolled back by any exception.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from xpo_ray.crashpoints import crash_point
+
+BUSY_MS = 10_000
+FIRST_SOUND_SQLITE = (3, 51, 3)
+"""Older ones can corrupt a file that several connections write at once; here only one does."""
+
+
+class Database:
+    """The engine and the writer's lock."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        self._writer: AbstractContextManager[Any] = threading.Lock() if self.on_sqlite else nullcontext()
+        self._writing = self.engine.execution_options(writes=True)
+        self._reading = self.engine
+        if not self.on_sqlite:
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def on_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the database and changes nothing. Rows may be looked at after it has ended."""
+        with Session(self._reading, expire_on_commit=False) as session:
+            yield session
+            session.expunge_all()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction. On SQLite only one at a time exists."""
+        with self._writer, Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+            session.flush()
+            crash_point("database.before_commit")
+        crash_point("database.after_commit")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=20, max_overflow=20, pool_timeout=10, pool_pre_ping=True)
+    engine = create_engine(
+        url, poolclass=QueuePool, pool_size=20, max_overflow=20, pool_timeout=10, connect_args={"isolation_level": None}
+    )
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
+    for setting in (
+        f"busy_timeout={BUSY_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin(connection: Any) -> None:
+    """Python's driver would begin late and upgrade a reader to a writer, which SQLite refuses at once."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,1 @@
+"""Runs: submission, queue, life, views."""

@@ -1,0 +1,73 @@
+"""What a user does with a run that is there: pause, resume, cancel, edit. Each is one transaction."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from xpo_ray.api.auth import Principal, own_run
+from xpo_ray.api.database.tables import Run
+from xpo_ray.api.events.store import append
+from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.life import Conflict, move
+from xpo_ray.api.runs.views import run_view
+from xpo_ray.api.services import Services
+from xpo_ray.run_states import EDITABLE, Command, after_command
+from xpo_ray.wire.runs import Edit, RunView
+
+TRIES = 5
+
+
+def command(services: Services, caller: Principal, run_id: str, what: Command) -> RunView:
+    """Obey a command, or find it obeyed. Raises Refusal 409 run_state_conflict where it cannot be."""
+    for left in reversed(range(TRIES)):
+        try:
+            with services.database.write() as session:
+                view = _obey(session, services, _locked(session, caller, run_id), what)
+            services.changes.tell(run_id)
+            return view
+        except Conflict:
+            if not left:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def edit(services: Services, caller: Principal, run_id: str, changes: Edit, version: str) -> RunView:
+    """Change a queued or paused run that is as the caller saw it. Raises Refusal 412 where it is not, 409 while it runs."""
+    with services.database.write() as session:
+        run = _locked(session, caller, run_id)
+        if version.strip().removeprefix("W/").strip('"') not in (str(run.version), "*"):
+            detail = f"run {run_id} has version {run.version} now, If-Match says {version:.40}; read it again"
+            raise Refusal(412, "version_mismatch", detail, field="If-Match")
+        if run.status not in EDITABLE:
+            raise _conflict(run, "edited")
+        told = changes.model_dump(exclude_none=True)
+        for name, value in told.items():
+            if name == "reservation":
+                run.cpus, run.gpus, run.memory_gib = value["cpus"], value["gpus"], value["memory_gib"]
+            else:
+                setattr(run, "notes" if name == "metadata" else name, value)
+        if told:
+            run.version += 1
+            session.flush()
+            append(session, run_id, "run_edited", told, services.clock())
+        view = run_view(session, run)
+    services.changes.tell(run_id)
+    return view
+
+
+def _obey(session: Session, services: Services, run: Run, what: Command) -> RunView:
+    to = after_command(run.status, what)  # type: ignore[arg-type]
+    if to is None:
+        raise _conflict(run, {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}[what])
+    if to != run.status:
+        values = {"waiting_for": None, "retry_at": None} if to != "queued" else {"waiting_for": None, "fruitless": 0}
+        move(session, run, to, services.clock(), why=f"asked to {what}", **values)
+    return run_view(session, run)
+
+
+def _locked(session: Session, caller: Principal, run_id: str) -> Run:
+    session.execute(select(Run.id).where(Run.id == run_id).with_for_update())
+    return own_run(session, caller, run_id, change=True)
+
+
+def _conflict(run: Run, done: str) -> Refusal:
+    return Refusal(409, "run_state_conflict", f"run {run.id} is {run.status} and cannot be {done}", field="status")

@@ -1,0 +1,85 @@
+"""A new run whose initial model is that of an iteration of another. The parent cannot be deleted while its fork is there."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from xpo_ray.api.artifacts.committed import Committed
+from xpo_ray.api.auth import Principal, own_run
+from xpo_ray.api.database.tables import Run
+from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.admission import enqueue
+from xpo_ray.api.runs.specs import resolved
+from xpo_ray.api.runs.views import run_view
+from xpo_ray.api.services import Services
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.wire.runs import Fork, Reservation, Retention, RunView, Submission
+
+
+def fork_spec(services: Services, parent: Run, asked: Fork, run_id: str) -> tuple[Submission, RunSpec]:
+    """The submission and the resolved spec of a fork. Raises Refusal."""
+    if "model" in asked.changes and {"path", "registered"} & set(asked.changes["model"] or {}):
+        raise Refusal(
+            422, "spec_invalid", "changes.model: a fork starts from its parent's model", field="changes.model"
+        )
+    base = {name: value for name, value in parent.spec.items() if name != "output"}
+    raw = merged(base, asked.changes)
+    raw["name"] = asked.name or raw["name"]
+    submission = Submission(
+        spec=raw,
+        priority=asked.priority,
+        metadata=asked.metadata,
+        reservation=asked.reservation or Reservation(cpus=parent.cpus, gpus=parent.gpus, memory_gib=parent.memory_gib),
+        retention=Retention.model_validate(parent.retention),
+        secrets=list(parent.secrets),
+    )
+    folder = _model(services, parent, asked.iteration)
+    return submission, resolved(services, raw, submission.secrets, run_id, model=folder)
+
+
+def enqueue_fork(
+    session: Session,
+    services: Services,
+    caller: Principal,
+    parent_id: str,
+    run_id: str,
+    made: tuple[Submission, RunSpec],
+    iteration: int,
+) -> RunView:
+    """Queue the fork, in the caller's transaction, while the parent is still there."""
+    session.execute(select(Run.id).where(Run.id == parent_id).with_for_update())
+    own_run(session, caller, parent_id, change=False)
+    make_row = enqueue(session, services, caller, run_id, *made, origin=(parent_id, iteration))
+    return run_view(session, make_row)
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes laid over a spec, object by object; an object of another kind takes the place of the old one."""
+    out = dict(base)
+    for name, value in changes.items():
+        old = out.get(name)
+        same = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        out[name] = merged(old, value) if same and isinstance(old, dict) else value
+    return out
+
+
+def _model(services: Services, parent: Run, iteration: int) -> Path:
+    if iteration == 0:
+        return Path(parent.spec["model"]["path"])
+    if parent.spec["model"].get("lora"):
+        detail = (
+            f"run {parent.id} trains an adapter, whose checkpoints are no models; register its exported result instead"
+        )
+        raise Refusal(409, "fork_of_adapter", detail, field="iteration")
+    root = services.run_folder(parent.id)
+    committed = Committed.of(root)
+    for checkpoint in committed.checkpoints() if committed is not None else ():
+        folder = root / checkpoint.path / "model"
+        if (checkpoint.iteration, checkpoint.step) == (iteration, 0) and folder.is_dir():
+            return folder
+    detail = f"run {parent.id} has no checkpoint of iteration {iteration} any more, or not yet"
+    raise Refusal(409, "checkpoint_not_found", detail, field="iteration")

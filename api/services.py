@@ -1,0 +1,49 @@
+"""What every route and every background task works with, made once by `app.create_app`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from xpo_ray.api.changes import Changes
+from xpo_ray.api.clock import Clock, now
+from xpo_ray.api.database.connection import Database
+from xpo_ray.api.rates import Rates
+from xpo_ray.api.settings import Settings
+
+
+@dataclass
+class Services:
+    """The service's parts. Tests make one of their own, with a clock of their own."""
+
+    settings: Settings
+    database: Database
+    changes: Changes = field(default_factory=Changes)
+    clock: Clock = now
+    rates: Rates = field(default_factory=Rates)
+
+    @property
+    def storage(self) -> Path:
+        return self.settings.storage.absolute()
+
+    def run_folder(self, run_id: str) -> Path:
+        """Where a run's files lie: the root of its attempts."""
+        return self.storage / "runs" / run_id
+
+    def dataset_folder(self, dataset_id: str) -> Path:
+        return self.storage / "datasets" / dataset_id
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that answers."""
+    found: Services = request.app.state.services
+    return found
+
+
+async def _services(request: Request) -> Services:
+    """Without a hop to another thread, which FastAPI would take for a plain function."""
+    return services_of(request)
+
+
+TheServices = Annotated[Services, Depends(_services)]

@@ -1,0 +1,1 @@
+"""Webhooks: who is told when a run ends or waits."""

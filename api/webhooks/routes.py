@@ -1,0 +1,5 @@
+"""Webhooks over REST."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,143 @@
+"""Runs over REST, on a real database; the files that specs name are real."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.api.conftest import Headers, MakeKey
+from xpo_ray.api.services import Services
+from xpo_ray.api.settings import Settings
+from xpo_ray.wire.keys import Quotas
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    (tmp_path / "files" / "base").mkdir(parents=True)
+    (tmp_path / "files" / "train.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    return settings.model_copy(update={"roots": (str(tmp_path / "files"),)})
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> dict[str, Any]:
+    files = tmp_path / "files"
+    return {
+        "spec": {
+            "name": "tiny",
+            "model": {"path": str(files / "base")},
+            "data": {"source": {"kind": "files", "path": str(files / "train.jsonl")}},
+            "algorithm": {"kind": "dpo"},
+        }
+    }
+
+
+def test_a_submission_is_queued_with_a_seed_a_folder_and_an_event(
+    api: TestClient, services: Services, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    answer = api.post("/v1/runs", json=submission, headers=submitter)
+    assert answer.status_code == 201, answer.text
+    run = answer.json()
+    assert (run["status"], run["queue_position"], run["attempt"]) == ("queued", 1, 0)
+    assert isinstance(run["spec"]["seed"], int)
+    assert (services.run_folder(run["id"]) / "run.json").is_file()
+    events = api.get(f"/v1/runs/{run['id']}/events", headers=submitter).json()["items"]
+    assert [(e["seq"], e["type"]) for e in events] == [(1, "run_queued")]
+
+
+def test_the_same_idempotency_key_makes_one_run(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    headers = {**submitter, "Idempotency-Key": "once"}
+    ids = {api.post("/v1/runs", json=submission, headers=headers).json()["id"] for _ in range(2)}
+    assert len(ids) == 1
+    assert len(api.get("/v1/runs", headers=submitter).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "train.jsonl", "{root}/../secret.jsonl", "{root}/link.jsonl"])
+def test_a_path_outside_the_roots_is_refused(
+    api: TestClient, submitter: Headers, submission: dict[str, Any], tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "files" / "link.jsonl").symlink_to("/etc/passwd")
+    submission["spec"]["data"]["source"]["path"] = path.format(root=tmp_path / "files")
+    answer = api.post("/v1/runs", json=submission, headers=submitter)
+    assert (answer.status_code, answer.json()["field"]) == (422, "spec.data.source.path")
+
+
+def test_each_fault_of_a_spec_is_named_by_its_field(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    submission["spec"]["training"] = {"learning_rate": "fast", "batch_size": 0}
+    answer = api.post("/v1/runs", json=submission, headers=submitter)
+    assert (answer.status_code, answer.json()["code"]) == (422, "spec_invalid")
+    fields = {e["field"] for e in answer.json()["errors"]}
+    assert fields == {"spec.training.learning_rate", "spec.training.batch_size"}
+
+
+def test_pause_resume_and_cancel_are_idempotent_and_a_final_run_stays_final(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    run = f"/v1/runs/{api.post('/v1/runs', json=submission, headers=submitter).json()['id']}"
+    for command, status in (("pause", "paused"), ("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        assert api.post(f"{run}/{command}", headers=submitter).json()["status"] == status
+    assert api.post(f"{run}/cancel", headers=submitter).status_code == 200
+    answer = api.post(f"{run}/resume", headers=submitter)
+    assert (answer.status_code, answer.json()["code"]) == (409, "run_state_conflict")
+    stream = api.get(f"{run}/events/stream", headers={**submitter, "Last-Event-ID": "3"})
+    assert [line for line in stream.text.splitlines() if line.startswith("id:")] == ["id: 4"]
+
+
+def test_an_edit_needs_the_version_that_was_read(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    run = f"/v1/runs/{api.post('/v1/runs', json=submission, headers=submitter).json()['id']}"
+    tag = api.get(run, headers=submitter).headers["etag"]
+    assert api.patch(run, json={"priority": 5}, headers=submitter).status_code == 428
+    changed = api.patch(run, json={"priority": 5}, headers={**submitter, "If-Match": tag})
+    assert (changed.status_code, changed.json()["priority"]) == (200, 5)
+    assert api.patch(run, json={"priority": 6}, headers={**submitter, "If-Match": tag}).status_code == 412
+
+
+def test_a_run_is_deleted_with_its_files_once_it_is_final(
+    api: TestClient, services: Services, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    run_id = api.post("/v1/runs", json=submission, headers=submitter).json()["id"]
+    assert api.delete(f"/v1/runs/{run_id}", headers=submitter).status_code == 409
+    api.post(f"/v1/runs/{run_id}/cancel", headers=submitter)
+    assert api.delete(f"/v1/runs/{run_id}", headers=submitter).status_code == 204
+    assert api.get(f"/v1/runs/{run_id}", headers=submitter).status_code == 404
+    assert not services.run_folder(run_id).exists()
+
+
+def test_a_key_has_no_more_active_runs_than_its_quota(
+    api: TestClient, make_headers: MakeKey, submission: dict[str, Any]
+) -> None:
+    headers = make_headers("submit", quotas=Quotas(active_runs=1))
+    assert api.post("/v1/runs", json=submission, headers=headers).status_code == 201
+    answer = api.post("/v1/runs", json=submission, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+    assert "retry-after" in answer.headers
+
+
+def test_a_parent_stays_while_its_fork_is_there(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    parent = api.post("/v1/runs", json=submission, headers=submitter).json()["id"]
+    api.post(f"/v1/runs/{parent}/cancel", headers=submitter)
+    asked = {"iteration": 0, "changes": {"training": {"learning_rate": 1e-5}}}
+    answer = api.post(f"/v1/runs/{parent}/fork", json=asked, headers=submitter)
+    assert answer.status_code == 201, answer.text
+    fork = answer.json()
+    assert fork["forked_from"] == {"run": parent, "iteration": 0}
+    assert fork["spec"]["training"]["learning_rate"] == 1e-5
+    refused = api.delete(f"/v1/runs/{parent}", headers=submitter)
+    assert (refused.status_code, refused.json()["code"]) == (409, "run_has_forks")
+    api.post(f"/v1/runs/{fork['id']}/cancel", headers=submitter)
+    assert api.delete(f"/v1/runs/{fork['id']}", headers=submitter).status_code == 204
+    assert api.delete(f"/v1/runs/{parent}", headers=submitter).status_code == 204
+
+
+def test_no_checkpoint_no_fork(api: TestClient, submitter: Headers, submission: dict[str, Any]) -> None:
+    parent = api.post("/v1/runs", json=submission, headers=submitter).json()["id"]
+    answer = api.post(f"/v1/runs/{parent}/fork", json={"iteration": 1}, headers=submitter)
+    assert (answer.status_code, answer.json()["code"]) == (409, "checkpoint_not_found")
