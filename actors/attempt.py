@@ -115,7 +115,7 @@ def _take_secrets(secrets: dict[str, str]) -> None:
 
 def _told(place: Place, result: Result) -> dict[str, object]:
     return {
-        "selected": result.selected,
+        "selected_iteration": result.selected,
         "tier": result.tier,
         "folder": str(result.root.relative_to(place.root)),
         "evaluation": {str(t): m for t, m in result.evaluation.items()},

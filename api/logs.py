@@ -1,4 +1,5 @@
-"""What the service writes to its log: one JSON object per line on stderr, with secrets blacked out by their value.
+"""What the service writes to its log: one JSON object per line on stderr, with secrets blacked out by their value; on a
+terminal, lines to be read by people.
 
 `xpo-ray serve` calls `configure` once. Uvicorn's own access log stays off: it would write queries.
 """
@@ -6,6 +7,7 @@
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable
 
 from xpo_ray.api.settings import Settings
@@ -41,11 +43,20 @@ class JsonLines(logging.Formatter):
         return text
 
 
+class Readable(JsonLines):
+    """The same for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {record.getMessage()}"
+        return self._clean(line + ("\n" + self.formatException(record.exc_info) if record.exc_info else ""))
+
+
 def configure(settings: Settings) -> None:
     """Send all records of this process to stderr, once."""
     values = [secret.get_secret_value() for secret in settings.secrets().values()]
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines(lambda: values))
+    formatter = Readable if sys.stderr.isatty() else JsonLines
+    handler.setFormatter(formatter(lambda: values))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     plugin_path: Names = ()
     """Folders in which plug-ins are looked up."""
     http_hosts: Names = ()
-    """Hosts that HTTP judges and webhooks may call: name or name:port."""
+    """Hosts that HTTP judges and webhooks may call: name (at its standard port) or name:port."""
     secrets_file: Path | None = None
     """JSON object of named secrets that runs may ask for; they reach a run's processes alone."""
     dashboard_url: str | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 from xpo_ray.api.cluster.worker import ReconcilerThread
 from xpo_ray.api.services import Services
 from xpo_ray.api.upkeep import upkeep
+from xpo_ray.api.webhooks.deliveries import deliveries
 
 
 class Worker(Protocol):
@@ -27,4 +28,4 @@ class Worker(Protocol):
 
 def workers(services: Services) -> list[Worker]:
     """All of them, in the order in which they start; they stop in the reverse order."""
-    return [upkeep(services), ReconcilerThread(services)]
+    return [upkeep(services), deliveries(services), ReconcilerThread(services)]

@@ -23,6 +23,7 @@ from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.chat import Chat
 from xpo_ray.generation.engine import sampling_of
 from xpo_ray.judges import open_judge
+from xpo_ray.lanes import Lanes
 from xpo_ray.policy import Policy
 from xpo_ray.preferences import comparisons
 from xpo_ray.reporting import read_journals
@@ -144,6 +145,7 @@ def count_operations(output: Path) -> float:
     assert spec.judge is not None
     judge = open_judge(spec.judge, output.parent)
     trainer = Trainer(spec.training, spec.model.path, "float32")
+    trainer.lanes = Lanes(trainer.device, 1)  # torch counts what this thread does
     window = Window(1, 1, 1, tuple(Slice(1, k, tuple(range(t.num_rows))) for k, t in enumerate(tables)))
     counts: list[float] = []
     with counted(counts):

@@ -13,6 +13,7 @@ from xpo_ray.api.attempts.store import living, of_driver, superseded
 from xpo_ray.api.database.tables import Attempt, Run
 from xpo_ray.api.events.store import append
 from xpo_ray.api.metrics import ATTEMPTS
+from xpo_ray.api.runs import retention
 from xpo_ray.api.runs.life import move
 from xpo_ray.api.services import Services
 from xpo_ray.crashpoints import crash_point
@@ -107,6 +108,7 @@ def tidy(services: Services, run_id: str) -> None:
     shutil.rmtree(root / KEPT_PROMPTS, ignore_errors=True)
     for ticket in (root / "attempts").glob("*/ticket"):
         ticket.unlink(missing_ok=True)
+    retention.free(services, run_id)
 
 
 def _silent(attempt: Attempt, run: Run) -> RunError:

@@ -1,6 +1,7 @@
 """Deleting a run: the row is marked, the files go, the row goes last, so that a kill between leaves work for `sweep`."""
 
 import shutil
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -49,9 +50,15 @@ def sweep(services: Services) -> None:
 def _remove(services: Services, run_id: str) -> None:
     folder = services.run_folder(run_id)
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, onerror=_unless_gone)
     with services.database.write() as session:
         run = session.get(Run, run_id)
         if run is None or session.scalar(select(Run.id).where(Run.forked_run == run_id)) is not None:
             return
         session.delete(run)
+
+
+def _unless_gone(_remove: Any, _path: Any, failure: Any) -> None:
+    """A request and a sweep may remove the same folder; a file that cannot be removed keeps the row."""
+    if not issubclass(failure[0], FileNotFoundError):
+        raise failure[1]

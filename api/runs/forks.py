@@ -11,6 +11,7 @@ from xpo_ray.api.auth import Principal, own_run
 from xpo_ray.api.database.tables import Run
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import enqueue
+from xpo_ray.api.runs.retention import freed
 from xpo_ray.api.runs.specs import resolved
 from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
@@ -51,6 +52,8 @@ def enqueue_fork(
     """Queue the fork, in the caller's transaction, while the parent is still there."""
     session.execute(select(Run.id).where(Run.id == parent_id).with_for_update())
     own_run(session, caller, parent_id, change=False)
+    if iteration > 0 and iteration in freed(session, parent_id):
+        raise _no_checkpoint(parent_id, iteration)
     make_row = enqueue(session, services, caller, run_id, *made, origin=(parent_id, iteration))
     return run_view(session, make_row)
 
@@ -81,5 +84,9 @@ def _model(services: Services, parent: Run, iteration: int) -> Path:
         folder = root / checkpoint.path / "model"
         if (checkpoint.iteration, checkpoint.step) == (iteration, 0) and folder.is_dir():
             return folder
-    detail = f"run {parent.id} has no checkpoint of iteration {iteration} any more, or not yet"
-    raise Refusal(409, "checkpoint_not_found", detail, field="iteration")
+    raise _no_checkpoint(parent.id, iteration)
+
+
+def _no_checkpoint(parent_id: str, iteration: int) -> Refusal:
+    detail = f"run {parent_id} has no checkpoint of iteration {iteration} any more, or not yet"
+    return Refusal(409, "checkpoint_not_found", detail, field="iteration")

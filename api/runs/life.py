@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from xpo_ray.api.database.tables import Run
 from xpo_ray.api.events.store import append
+from xpo_ray.api.webhooks.outbox import note
 from xpo_ray.errors import XpoRayError
 from xpo_ray.run_states import FINAL, Status, may_follow
 from xpo_ray.wire.events import Level
@@ -51,3 +52,4 @@ def move(
         raise Conflict(f"run {run.id} is no longer {before} in attempt {run.attempt}")
     append(session, run.id, "status_changed", {"from": before, "to": to, "why": why}, at, level=level)
     session.refresh(run)
+    note(session, run, to, at)

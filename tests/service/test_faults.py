@@ -1,7 +1,7 @@
 """The fault suite of the service: kill, freeze, fill up or cut off one part, and look whether anything was lost or done twice.
 
-A short form runs with the tests; the sweep runs with `make faults` and prints its figures. Every run must end with the weights
-of an undisturbed one, bit for bit.
+Runs with `make faults` and prints its figures; tests/api/cluster has the short form. Every run must end with the weights of an
+undisturbed one, bit for bit.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.running import model_digest, tiny_world, write_spec, xpo_ray
 from tests.service.invariants import faults_of, tally
 from tests.service.serving import Service, driver_pid, kill, processes, serving
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
 CANARY = "canary-7f3a9c21e5"
 SLOW = '''"""Vowels, taking its time: so that there is a moment to disturb."""
 
@@ -130,18 +130,9 @@ STRIKES: dict[str, Callable[[Service, str], None]] = {
     "api": the_api,
     "api for a minute": the_api_for_long,
 }
-SHORT = ("driver", "api")
 
 
-@pytest.mark.parametrize("victim", SHORT)
-def test_a_kill_loses_nothing(service: Service, spec: dict[str, Any], world: Path, victim: str) -> None:
-    run_id = started(service, spec)
-    STRIKES[victim](service, run_id)
-    check(service, run_id, world)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("victim", [v for v in STRIKES if v not in SHORT])
+@pytest.mark.parametrize("victim", STRIKES)
 def test_a_kill_of_any_part_loses_nothing(service: Service, spec: dict[str, Any], world: Path, victim: str) -> None:
     run_id = started(service, spec)
     STRIKES[victim](service, run_id)

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from xpo_ray.errors import UserError, XpoRayError
+from xpo_ray.cli import datasets, keys, models, runs
+from xpo_ray.cli.options import Cpus, Follow, Gpus, MemoryGib, Notes, Priority, RunId
+from xpo_ray.cli.plain_text import plain
+from xpo_ray.errors import RunFailed, UserError, XpoRayError
 
 app = typer.Typer(
     add_completion=False,
@@ -17,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Iterative online preference optimisation on Ray: SELM, XPO, iterative and online DPO.",
 )
+
+for _name, _group in {"runs": runs, "datasets": datasets, "models": models, "keys": keys}.items():
+    app.add_typer(_group.app, name=_name)
 
 SpecFile = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="SPEC")]
 Overrides = Annotated[
@@ -36,13 +42,13 @@ def main() -> None:
         print("interrupted; what was committed stays, go on with --resume", file=sys.stderr)
         sys.exit(130)
     except XpoRayError as error:
-        _complain("the run failed", error)
+        _complain("the run failed" if isinstance(error, RunFailed) else "error", error)
         sys.exit(1)
 
 
 def _complain(head: str, error: Exception) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]{head}:[/] ", end="")
-    print(error, file=sys.stderr)
+    print(plain(error), file=sys.stderr)
 
 
 @app.command()
@@ -162,6 +168,65 @@ def serve(
         stop_ray(config, flags)
     else:
         serve_until_ended(config, admin_key_file, flags)
+
+
+@app.command()
+def submit(
+    spec_file: SpecFile,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Instead of the spec's.")] = None,
+    priority: Priority = None,
+    metadata: Notes = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    memory_gib: MemoryGib = None,
+    secrets: Annotated[Several, typer.Option("--secret", help="Name of an operator's secret.")] = None,
+    upload: Annotated[bool, typer.Option("--upload", help="Send the local data files along.")] = False,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a spec to a service."""
+    from xpo_ray.cli.submitting import pairs, raw_spec, reservation, submit_and_show
+    from xpo_ray.client import Client
+
+    options = {
+        "priority": priority,
+        "metadata": pairs(metadata or (), "--metadata"),
+        "reservation": reservation(cpus, gpus, memory_gib),
+        "secrets": secrets,
+    }
+    raw = raw_spec(spec_file, overrides or (), name)
+    with Client() as client:
+        submit_and_show(client, raw, options, upload=upload, follow=follow, as_json=as_json)
+
+
+@app.command()
+def export(
+    run_id: RunId,
+    to: Annotated[Path, typer.Option(help="Folder for the model.", metavar="DIR")],
+    iteration: Annotated[int | None, typer.Option(help="Default: the one that the run selected.", min=0)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download the model of a run of a service."""
+    from xpo_ray.cli.exporting import export_and_show
+
+    export_and_show(run_id, iteration, to, as_json=as_json)
+
+
+@app.command()
+def login(url: Annotated[str, typer.Argument(help="http://host:port of a service.", metavar="URL")]) -> None:
+    """Keep a service's URL and your key for the commands that talk to it."""
+    from xpo_ray.cli.service import log_in
+
+    log_in(url)
+
+
+@app.command()
+def cluster(as_json: AsJson = False) -> None:
+    """Show what a service's cluster has."""
+    from xpo_ray.cli.service import show_cluster
+
+    show_cluster(as_json=as_json)
 
 
 def _load(spec_file: Path, overrides: list[str] | None) -> Any:

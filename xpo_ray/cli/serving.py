@@ -15,6 +15,7 @@ import uvicorn
 
 from xpo_ray.api.app import create_app
 from xpo_ray.api.cluster.head import Head
+from xpo_ray.api.logs import configure
 from xpo_ray.api.settings import Settings, load_settings
 
 GRACE_S = 10
@@ -23,7 +24,7 @@ GRACE_S = 10
 def serve(config: Path | None, admin_key_file: Path | None, flags: dict[str, Any]) -> None:
     """Serve until a signal comes."""
     settings = load_settings(config, **flags)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(settings)
     for name in ("httpx", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     settings.storage.mkdir(parents=True, exist_ok=True)

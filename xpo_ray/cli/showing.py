@@ -86,7 +86,7 @@ def show_run(run: RunView) -> None:
             "forked from": run.forked_from and f"{run.forked_from.run}, iteration {run.forked_from.iteration}",
             "Ray job": run.ray_job,
             "submitted": f"{age(run.created_at)} ago",
-            "result": run.selected_iteration is not None and f"model of iteration {run.selected_iteration}" or None,
+            "result": None if run.selected_iteration is None else f"model of iteration {run.selected_iteration}",
             "tier": run.tier,
             "error": error and f"{error.message} ({error.kind}, {error.code})",
         }

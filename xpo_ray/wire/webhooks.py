@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from xpo_ray.wire.base import Question, Stamped
+from xpo_ray.wire.base import Answer, Question, Stamped
 
 Trigger = Literal["succeeded", "failed", "cancelled", "paused", "waiting_for_labels"]
 
@@ -35,3 +35,12 @@ class MadeWebhook(WebhookView):
     """A new webhook with its secret: the only time that it is shown."""
 
     secret: str
+
+
+class Tried(Answer):
+    """How the message of a test went."""
+
+    delivered: bool
+    status: int | None
+    """Of the receiver's answer; null where there was none."""
+    error: str | None

@@ -142,6 +142,7 @@ def test_a_killed_driver_is_followed_by_the_next_attempt(bench: Bench) -> None:
     assert bench.check(run_id).attempt == 2
 
 
+@pytest.mark.faults
 def test_a_paused_run_goes_on_without_a_step_done_twice(bench: Bench) -> None:
     run_id = bench.submit()
     bench.until(run_id, "running", steps=1)
@@ -153,6 +154,7 @@ def test_a_paused_run_goes_on_without_a_step_done_twice(bench: Bench) -> None:
     assert 1 <= done < 6
 
 
+@pytest.mark.faults
 def test_a_cancelled_run_ends_and_holds_nothing(bench: Bench) -> None:
     run_id = bench.submit()
     bench.until(run_id, "running", steps=1)
@@ -171,6 +173,7 @@ def test_a_run_outlives_the_api_and_is_adopted_by_the_next_one(bench: Bench) -> 
     assert bench.check(run_id).attempt == 1
 
 
+@pytest.mark.faults
 def test_a_head_that_dies_is_started_again_and_the_run_with_it(bench: Bench) -> None:
     run_id = bench.submit()
     bench.until(run_id, "running", steps=1)
@@ -184,6 +187,7 @@ def test_a_head_that_dies_is_started_again_and_the_run_with_it(bench: Bench) -> 
     assert after["dashboard_port"] == before["dashboard_port"]
 
 
+@pytest.mark.faults
 def test_a_driver_that_was_superseded_stops_and_its_end_is_refused(bench: Bench) -> None:
     run_id = bench.submit()
     bench.until(run_id, "running", steps=1)

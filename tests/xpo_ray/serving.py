@@ -1,0 +1,60 @@
+"""The real app under uvicorn in a thread, on a free port, without background threads: for tests of client and shell."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from tests.service.serving import free_port
+from xpo_ray.api.app import create_app
+from xpo_ray.api.database.connection import Database
+from xpo_ray.api.database.upgrade import upgrade
+from xpo_ray.api.keys.store import make_key
+from xpo_ray.api.services import Services
+from xpo_ray.api.settings import Limits, Settings
+from xpo_ray.wire.keys import NewKey
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service that answers."""
+
+    url: str
+    key: str
+    key_id: str
+    services: Services
+
+
+@contextmanager
+def served(folder: Path, *roots: Path) -> Iterator[Served]:
+    """A service with an admin key."""
+    settings = Settings(
+        storage=folder / "storage",
+        disk_floor_mib=0,
+        ray_address="http://127.0.0.1:9",  # nobody listens there
+        roots=tuple(str(root) for root in roots),
+        plugins=("vowels:score",),
+        limits=Limits(requests_per_minute=100_000),
+    )
+    settings.storage.mkdir(parents=True)
+    services = Services(settings, Database(settings.database))
+    upgrade(services.database)
+    with services.database.write() as session:
+        made = make_key(session, NewKey(name="admin", scopes=["admin"]), services.clock())
+    port = free_port()
+    app = create_app(settings, services=services, background=False)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the service did not start"
+            time.sleep(0.01)
+        yield Served(f"http://127.0.0.1:{port}", made.secret, made.id, services)
+    finally:
+        server.should_exit = True
+        thread.join()
