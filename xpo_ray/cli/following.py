@@ -45,7 +45,7 @@ def follow_run(client: Client, run: RunView, *, as_json: bool) -> None:
 
 def event_of(view: EventView) -> reporting.Event | None:
     """The event that a driver emitted, its texts without markup; None for one that this version does not know."""
-    kind, payload = KINDS.get(view.type), unmarked(view.payload)
+    kind, payload = KINDS.get(view.type), {**unmarked(view.payload), "attempt": view.attempt}
     if kind is None or not {f.name for f in fields(kind)} <= {*payload, "dashboard"}:
         return None
     if kind is reporting.ShardDone and payload["stage"] not in {*BARS} - {"steps"}:
