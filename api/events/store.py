@@ -21,7 +21,7 @@ def append(
     attempt: int | None = None,
 ) -> int:
     """Add an event to a run's log; returns its `seq`. The counter on the run's row makes the sequence gap-free: whoever
-    holds the row has the next number, and a transaction that fails gives it back. `attempt` is the run's newest if not given."""
+    holds the row has the next number, and a transaction that fails gives it back. `attempt`: else the newest."""
     row = session.execute(
         update(Run).where(Run.id == run_id).values(event_seq=Run.event_seq + 1).returning(Run.event_seq, Run.attempt)
     ).one()

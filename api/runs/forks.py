@@ -27,7 +27,7 @@ def fork_spec(services: Services, parent: Run, asked: Fork, run_id: str) -> tupl
         )
     base = {name: value for name, value in parent.spec.items() if name != "output"}
     raw = merged(base, asked.changes)
-    raw["name"] = asked.name or raw["name"]
+    raw["name"] = asked.name or parent.name
     submission = Submission(
         spec=raw,
         priority=asked.priority,
@@ -71,9 +71,10 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(services: Services, parent: Run, iteration: int) -> Path:
-    if iteration == 0:
-        return Path(parent.spec["model"]["path"])
-    if parent.spec["model"].get("lora"):
+    model = parent.spec.get("model", {})
+    if iteration == 0 and "path" in model:
+        return Path(model["path"])
+    if model.get("lora"):
         detail = (
             f"run {parent.id} trains an adapter, whose checkpoints are no models; register its exported result instead"
         )

@@ -81,7 +81,7 @@ def _take(services: Services) -> list[Taken]:
             return []
     with services.database.write() as session:
         taken = []
-        for message, webhook in session.execute(due.with_for_update(of=Delivery, skip_locked=True)).tuples():
+        for message, webhook in session.execute(due.with_for_update(of=Delivery, skip_locked=True)):
             message.due_at, message.tries = now + LEASE, message.tries + 1
             taken.append(Taken(message.id, webhook.id, webhook.url, webhook.secret, message.body))
     return taken

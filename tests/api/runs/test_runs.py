@@ -141,3 +141,53 @@ def test_no_checkpoint_no_fork(api: TestClient, submitter: Headers, submission: 
     parent = api.post("/v1/runs", json=submission, headers=submitter).json()["id"]
     answer = api.post(f"/v1/runs/{parent}/fork", json={"iteration": 1}, headers=submitter)
     assert (answer.status_code, answer.json()["code"]) == (409, "checkpoint_not_found")
+
+
+def test_a_list_goes_on_behind_its_cursor_and_takes_filters(
+    api: TestClient, submitter: Headers, admin: Headers, submission: dict[str, Any]
+) -> None:
+    ids = []
+    for color in ("red", "red", "blue"):
+        asked = {**submission, "metadata": {"color": color}}
+        ids.append(api.post("/v1/runs", json=asked, headers=submitter).json()["id"])
+    seen, after = [], None
+    for _ in range(3):
+        page = api.get("/v1/runs", params={"limit": 1, **({"after": after} if after else {})}, headers=submitter).json()
+        seen += [r["id"] for r in page["items"]]
+        after = page["next"]
+    assert (sorted(seen), after) == (sorted(ids), None)
+    api.post(f"/v1/runs/{ids[0]}/pause", headers=submitter)
+
+    def listed(headers: Headers = submitter, **params: Any) -> set[str]:
+        return {r["id"] for r in api.get("/v1/runs", params=params, headers=headers).json()["items"]}
+
+    assert listed(metadata="color:red") == set(ids[:2])
+    assert listed(metadata="color:red", status="queued") == {ids[1]}
+    assert listed(status=["queued", "paused"]) == set(ids)
+    assert listed(admin, owner="self") == set()
+    assert api.get("/v1/runs", params={"after": "nonsense"}, headers=submitter).json()["code"] == "cursor_invalid"
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "field"),
+    [
+        ("model", {"path": "someone/model"}, "spec.model.path"),
+        ("model", {"path": "/etc"}, "spec.model.path"),
+        ("judge", {"kind": "python", "function": "os:system"}, "spec.judge.function"),
+        ("output", {"path": "/tmp/elsewhere"}, "spec.output"),
+        ("exports", [{"kind": "wandb", "project": "p"}], "spec.exports.0"),
+    ],
+)
+def test_what_is_not_on_the_operators_lists_is_refused(
+    api: TestClient, submitter: Headers, submission: dict[str, Any], part: str, value: Any, field: str
+) -> None:
+    submission["spec"][part] = value
+    answer = api.post("/v1/runs", json=submission, headers=submitter)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+def test_a_secret_that_the_operator_does_not_have_is_refused(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    answer = api.post("/v1/runs", json={**submission, "secrets": ["NOT_THERE"]}, headers=submitter)
+    assert (answer.status_code, answer.json()["code"]) == (422, "secret_unknown")

@@ -46,7 +46,16 @@ class Walk:
     def step(self) -> None:
         """Do one thing to one run."""
         run_id = self.chance.choice(self.runs)
-        deeds = [self.commands, self.admits, self.claims, self.reports, self.reports, self.ends, self.dies, self.retries]
+        deeds = [
+            self.commands,
+            self.admits,
+            self.claims,
+            self.reports,
+            self.reports,
+            self.ends,
+            self.dies,
+            self.retries,
+        ]
         try:
             self.chance.choice(deeds)(run_id)
         except (Refusal, Conflict):

@@ -112,11 +112,11 @@ def test_a_delivery_is_signed_and_tells_of_the_status_change(
 
 def test_what_is_rolled_back_is_not_told(services: Services, hook: dict[str, Any]) -> None:
     assert hook
-    with pytest.raises(RuntimeError), services.database.write() as session:
-        add = Run(**{c.name: getattr(a_run(services), c.name) for c in Run.__table__.columns})
-        session.add(add)
-        session.flush()
-        move(session, add, "failed", services.clock(), why="a test")
+    with services.database.read() as session:
+        owner = session.scalars(select(Webhook.owner)).one()
+    add_run(services, RUN, owner)
+    with pytest.raises(RuntimeError), services.database.write() as session:  # noqa: PT012
+        move(session, session.get_one(Run, RUN), "failed", services.clock(), why="a test")
         raise RuntimeError("the transaction fails")
     assert messages(services) == []
 
@@ -203,15 +203,3 @@ def test_a_message_that_a_killed_service_was_sending_is_sent_after_its_lease(
     clock.advance(hours=1)
     assert deliver_due(services) == 1
     assert len(receiver.arrived) == 1
-
-
-def a_run(services: Services) -> Run:
-    """Values of a run that is not in the database yet."""
-    with services.database.read() as session:
-        owner = session.scalars(select(Webhook.owner)).first()
-    assert owner is not None
-    add_run(services, "run_model", owner)
-    with services.database.read() as session:
-        found = session.get_one(Run, "run_model")
-    found.id = "run_rolled_back"
-    return found
