@@ -18,7 +18,7 @@ from xpo_ray.wire.data import DatasetPreview, DatasetView, ModelView, NewDataset
 from xpo_ray.wire.events import EventView, Metrics
 from xpo_ray.wire.keys import KeyView, MadeKey, NewKey
 from xpo_ray.wire.runs import AttemptView, Edit, Fork, RunView, Submission, Validated
-from xpo_ray.wire.webhooks import MadeWebhook, NewWebhook, WebhookView
+from xpo_ray.wire.webhooks import MadeWebhook, NewWebhook, Tried, WebhookView
 
 T = TypeVar("T")
 JSON = {"Content-Type": "application/json"}
@@ -172,8 +172,8 @@ def delete_webhook(webhook_id: str) -> Call[None]:
     return _delete(f"/v1/webhooks/{part(webhook_id)}")
 
 
-def try_webhook(webhook_id: str) -> Call[None]:
-    return Call(Request("POST", f"/v1/webhooks/{part(webhook_id)}/test"), lambda _reply: None, False)
+def try_webhook(webhook_id: str) -> Call[Tried]:
+    return Call(Request("POST", f"/v1/webhooks/{part(webhook_id)}/test"), _reader(Tried), False)
 
 
 def cluster() -> Call[ClusterAnswer]:

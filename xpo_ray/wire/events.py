@@ -10,7 +10,8 @@ Level = Literal["info", "warning", "error"]
 
 class EventView(Answer):
     """One event. `type` is snake_case; those of a driver are the classes of xpo_ray.reporting (`step_done`, `shard_done`, …),
-    those of the service `run_queued`, `run_edited`, `status_changed`, `attempt_started`, `attempt_ended`."""
+    those of the service `run_queued`, `run_edited`, `status_changed`, `attempt_started`, `attempt_ended`,
+    `checkpoints_freed`."""
 
     seq: int
     """1, 2, 3, … within the run; also the id of a server-sent event."""

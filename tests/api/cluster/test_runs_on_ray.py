@@ -123,6 +123,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(made, world, raw)
 
 
+@pytest.mark.faults
 def test_an_undisturbed_run_succeeds_and_its_secret_stands_nowhere_in_ray(bench: Bench) -> None:
     run_id = bench.submit()
     run = bench.check(run_id)
@@ -165,6 +166,7 @@ def test_a_cancelled_run_ends_and_holds_nothing(bench: Bench) -> None:
     assert (attempt.state, attempt.ending) == ("ended", "cancelled")
 
 
+@pytest.mark.faults
 def test_a_run_outlives_the_api_and_is_adopted_by_the_next_one(bench: Bench) -> None:
     run_id = bench.submit()
     bench.until(run_id, "running", steps=1)
