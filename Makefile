@@ -21,7 +21,7 @@ serve: $(INSTALLED)  ## the service at http://127.0.0.1:8600, with a small world
 		--admin-key-file serve-data/admin.key
 
 test: $(INSTALLED)  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .

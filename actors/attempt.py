@@ -88,6 +88,7 @@ def _work(place: Place, courier: Courier) -> Result:
     from xpo_ray.exports.checks import check_exports
     from xpo_ray.preparation import prepare
     from xpo_ray.spec.run import RunSpec
+    from xpo_ray.storage import LocalStorage
 
     if courier.orders.wanted != "run":
         raise courier.orders.stopped()
@@ -95,7 +96,8 @@ def _work(place: Place, courier: Courier) -> Result:
     check_exports(spec.exports)
     prepared = prepare(spec, place.root)
     plain = spec.model_dump(mode="json")
-    entered = open_claimed(place.root, place.run_id, place.number, prepared.identity, plain, prepared.record)
+    storage = LocalStorage(place.root, place.number, int(courier.granted.disk_reserve_mib * 2**20))
+    entered = open_claimed(storage, place.run_id, prepared.identity, plain, prepared.record)
 
     def connected() -> Cluster:
         cluster = join(place.run_id)

@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_ARENA_MAX": "1",
+    # weights travel as buffers beside the pickle, not copied through it; who takes them copies them into a model
+    "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
 }
 
 SPINS = "20000"

@@ -5,6 +5,7 @@ Each verb returns (table, summary): the table stays in the object store, the dri
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ class PolicyActor:
 
     def __init__(self, spec: RunSpec, threads: int) -> None:
         torch.set_num_threads(threads)
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor do we write to it
         chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
         self.policy = Policy(spec, chat)
         self.source: WeightSource | None = None

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
+from xpo_ray.actors.watchdog import ActorHung, Deadlines, Watched
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
 from xpo_ray.profile import Stopwatch
@@ -28,7 +28,7 @@ class Slot:
     """The place of one actor in a pool; its process may change."""
 
     index: int
-    handle: Any = None
+    actor: Watched
     deaths: int = 0
     """Since it last finished a piece of work."""
     incarnation: int = 0
@@ -36,15 +36,16 @@ class Slot:
 
 @dataclass
 class Pool:
-    """`size` actors of a role. `start(name)` makes an actor; `prepare(handle)` brings a new one to the pool's state."""
+    """`size` actors of a role. `start(name)` makes an actor; `prepare(actor)` brings a new one to the pool's state."""
 
     role: str
     size: int
     start: Callable[[str], Any]
     reporter: Reporter
     max_restarts: int
+    deadlines: Deadlines
     watch: Stopwatch = field(default_factory=Stopwatch)
-    prepare: Callable[[Any], Awaitable[None]] | None = None
+    prepare: Callable[[Watched], Awaitable[None]] | None = None
     _slots: list[Slot] = field(default_factory=list)
     _free: list[Slot] = field(default_factory=list)
     _waiting: list[tuple[int, int, asyncio.Future[Slot]]] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Pool:
 
     def launch(self) -> None:
         """Make the actors; they start side by side."""
-        self._slots = [Slot(i, self.start(f"{self.role}/{i}")) for i in range(self.size)]
+        self._slots = [Slot(i, self._started(f"{self.role}/{i}")) for i in range(self.size)]
         self._free = list(self._slots)
 
     async def call(self, method: str, *args: Any, priority: int = NORMAL) -> tuple[Any, Any]:
@@ -91,14 +92,16 @@ class Pool:
     def stop(self) -> None:
         """End all actors."""
         for slot in self._slots:
-            ray.kill(slot.handle)
+            slot.actor.kill()
+
+    def _started(self, name: str) -> Watched:
+        return Watched(name, self.start(name), self.deadlines)
 
     async def _call_on(self, slot: Slot, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
         while True:
             began = time.monotonic()
             try:
-                ref, summary = getattr(slot.handle, method).options(num_returns=2).remote(*args)
-                second = await summary
+                ref, second = await slot.actor.call(method, args)
             except RayTaskError as error:
                 raise cause_of(error) from error
             except RayError as error:
@@ -121,13 +124,13 @@ class Pool:
                     f"{self.role}/{slot.index} died {slot.deaths} times without finishing a piece of work: {reason}"
                 ) from error
             self.reporter.emit(ActorReplaced(f"{self.role}/{slot.index}", slot.deaths, reason))
-            ray.kill(slot.handle)
+            slot.actor.kill()
             await asyncio.sleep(decision.after_s)
             slot.incarnation += 1
-            slot.handle = self.start(f"{self.role}/{slot.index}.{slot.incarnation}")
+            slot.actor = self._started(f"{self.role}/{slot.index}.{slot.incarnation}")
             try:
                 if self.prepare is not None:
-                    await self.prepare(slot.handle)
+                    await self.prepare(slot.actor)
             except RayTaskError as failure:
                 raise cause_of(failure) from failure
             except RayError as again:
@@ -158,7 +161,7 @@ class Pool:
 def is_death(error: RayError) -> bool:
     """Whether an error says that a process or its objects are gone (or may be), so that a new one is needed."""
     name = type(error).__name__
-    return isinstance(error, (RayActorError, ObjectLostError)) or name in (
+    return isinstance(error, (RayActorError, ObjectLostError, ActorHung)) or name in (
         "OutOfMemoryError",
         "NodeDiedError",
         "WorkerCrashedError",

@@ -9,7 +9,7 @@ judge       the run's judge; evaluation has a pool of its own where it has a jud
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.policy import WeightSource
 from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.scheduler import IterationRoles
+from xpo_ray.actors.watchdog import Deadlines, Watched
 from xpo_ray.algorithms import Row, reference_version, row_of_iteration
 from xpo_ray.decisions import canary_agrees
 from xpo_ray.errors import CanaryMismatch
@@ -58,25 +59,26 @@ class Roles:
         cores = os.cpu_count() or 1
         sizes = pool_sizes(spec, cores)
 
-        def pool(role: str, size: int, start: Callable[[str], Any]) -> Pool:
-            restarts = spec.resources.max_restarts
-            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, restarts, watch)
+        def pool(role: str, size: int, start: Callable[[str], Any], longest_s: float = 0.0) -> Pool:
+            restarts, deadlines = spec.resources.max_restarts, Deadlines(spec.resources.hung_after_s, longest_s)
+            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, restarts, deadlines, watch)
             made.launch()
             return made
 
         def model(name: str) -> Any:
             return start_actor(cast.model, name, spec, 1)
 
-        def judge(of: JudgeSpec | None) -> Callable[[str], Any]:
-            return lambda name: start_actor(cast.judge, name, of, folder)
+        def judge(role: str, size: int, of: JudgeSpec | None) -> Pool:
+            longest_s = of.longest_s(spec.data.shard_size) if of is not None else 0.0
+            return pool(role, size, lambda name: start_actor(cast.judge, name, of, folder), longest_s)
 
         self.policy = pool("policy", sizes["policy"], model) if sizes["policy"] else None
         self.base = pool("base", sizes["base"], model) if sizes["base"] else self.policy if spec.model.lora else None
         self.reference = pool("reference", sizes["reference"], model) if sizes["reference"] else None
         self.clerk = pool("clerk", 1, lambda name: start_actor(cast.clerk, name, storage))
-        self.judge = pool("judge", judge_replicas(spec, cores), judge(spec.judge))
+        self.judge = judge("judge", judge_replicas(spec, cores), spec.judge)
         own = spec.data.evaluation is not None and spec.evaluation.judge is not None
-        self.evaluation_judge = pool("evaluation-judge", 1, judge(spec.evaluation.judge)) if own else self.judge
+        self.evaluation_judge = judge("evaluation-judge", 1, spec.evaluation.judge) if own else self.judge
         for each in (self.policy, self.base, self.reference):
             if each is not None:
                 each.prepare = self._preparer(each.role)
@@ -127,11 +129,11 @@ class Roles:
             return WeightSource(version, paths, row.ema_decay)
         return published(version)
 
-    def _preparer(self, role: str) -> Callable[[Any], Any]:
-        async def prepare(handle: Any) -> None:
+    def _preparer(self, role: str) -> Callable[[Watched], Awaitable[None]]:
+        async def prepare(actor: Watched) -> None:
             if (weights := self._holds.get(role)) is not None:
-                _, answer = handle.load.options(num_returns=2).remote(weights.source, weights.ref, self.canary_ids)
-                self._check(role, weights, await answer)
+                _, answer = await actor.call("load", (weights.source, weights.ref, self.canary_ids))
+                self._check(role, weights, answer)
 
         return prepare
 

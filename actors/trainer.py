@@ -1,6 +1,7 @@
 """The actor around xpo_ray.training.Trainer: a process, a thread count, and published checkpoints."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ class TrainerActor:
 
     def __init__(self, spec: RunSpec, storage: Storage, threads: int, checkpoint: Checkpoint | None) -> None:
         torch.set_num_threads(threads)
+        warnings.filterwarnings("ignore", "Zero-copy tensor serialization")  # nobody writes to weights that came by ref
         folder = None if checkpoint is None else storage.folder(checkpoint)
         path = spec.model.path if folder is None else str(folder / "model")
         revision = spec.model.revision if folder is None else None

@@ -4,12 +4,12 @@ import asyncio
 import time
 from typing import Any
 
-import ray
 from ray.exceptions import RayError, RayTaskError
 
 from xpo_ray.actors.placement import start_actor, trainer_threads
 from xpo_ray.actors.pools import cause_of, is_death
 from xpo_ray.actors.trainer import TrainerActor
+from xpo_ray.actors.watchdog import Deadlines, Watched
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
 from xpo_ray.profile import Stopwatch
@@ -42,7 +42,8 @@ class TrainerSeat:
         self._trainer = trainer
         self._incarnation = 0
         self._deaths = 0
-        self._handle: Any = None
+        self._actor: Watched | None = None
+        self._deadlines = Deadlines(spec.resources.hung_after_s)
         self._stands_at: Checkpoint | None = None
         self._fresh = True
         self._furthest = 0
@@ -57,7 +58,8 @@ class TrainerSeat:
         """Start an incarnation at a checkpoint, None for the initial model."""
         name = f"{self._prefix}/trainer" + (f".{self._incarnation}" if self._incarnation else "")
         threads = trainer_threads(self._spec.resources)
-        self._handle = start_actor(self._trainer, name, self._spec, self._storage, threads, checkpoint, threads=threads)
+        handle = start_actor(self._trainer, name, self._spec, self._storage, threads, checkpoint, threads=threads)
+        self._actor = Watched("trainer", handle, self._deadlines)
         self._stands_at, self._fresh = checkpoint, True
         self._incarnation += 1
 
@@ -66,7 +68,7 @@ class TrainerSeat:
 
         Returns why log-probs take the plain path, None where they take the shared one."""
         if not self._fresh or self._stands_at != checkpoint:
-            ray.kill(self._handle)
+            self.stop()
             self.launch(checkpoint)
         ready = await self.call("ready")
         why: str | None = ready["why_plain"]
@@ -83,11 +85,11 @@ class TrainerSeat:
         return ref
 
     async def _call(self, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        assert self._actor is not None
         self._calls += 1
         began = time.monotonic()
         try:
-            ref, summary = getattr(self._handle, method).options(num_returns=2).remote(*args)
-            answer = await summary
+            ref, answer = await self._actor.call(method, args)
         except RayTaskError as error:
             raise cause_of(error) from error
         except RayError as error:
@@ -121,4 +123,5 @@ class TrainerSeat:
 
     def stop(self) -> None:
         """End the actor."""
-        ray.kill(self._handle)
+        if self._actor is not None:
+            self._actor.kill()

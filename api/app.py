@@ -18,7 +18,6 @@ from xpo_ray.api.cluster.routes import router as cluster
 from xpo_ray.api.database.connection import Database
 from xpo_ray.api.database.ownership import Ownership
 from xpo_ray.api.database.upgrade import upgrade
-from xpo_ray.api.datasets import intake
 from xpo_ray.api.datasets.routes import router as datasets
 from xpo_ray.api.document import DescribedApi
 from xpo_ray.api.document import router as document
@@ -38,7 +37,8 @@ from xpo_ray.api.settings import Settings
 from xpo_ray.api.webhooks.routes import router as webhooks
 from xpo_ray.api.workers import Worker, workers
 
-V1 = (keys, session, runs, events, artifacts, datasets, models, webhooks, cluster, drivers)
+V1 = (runs, events, drivers, keys, session, artifacts, datasets, models, webhooks, cluster)
+"""Those that are asked most stand first: a path is looked for in this order."""
 
 
 def create_app(
@@ -89,8 +89,6 @@ def _open(services: Services, on_first_key: Callable[[str], None] | None) -> Own
     try:
         upgrade(services.database, look_for_damage=ownership.unclean)
         secret = first_key(services)
-        if secret is None and services.settings.replicas == 1:  # nobody uploads yet, and the database is not a new one
-            intake.sweep(services)
     except BaseException:
         ownership.release()
         raise

@@ -7,7 +7,7 @@ Drivers have tokens of their own, good for one attempt (xpo_ray.api.attempts).
 import hmac
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import Depends, Request
@@ -15,8 +15,10 @@ from fastapi.params import Depends as DependsMarker
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from xpo_ray.api.database.tables import Key, Login, Run
+from xpo_ray.api.keys.known import KEPT_FOR, Known
 from xpo_ray.api.keys.secret import sha256, well_formed
 from xpo_ray.api.problems import Refusal, not_found
 from xpo_ray.api.services import Services, services_of
@@ -32,6 +34,7 @@ INCLUDES: dict[str, frozenset[str]] = {
 }
 """What a scope grants: who submits may read; labelers see their tasks alone."""
 NOTE_USE_EVERY = timedelta(minutes=1)
+NEVER = datetime.max.replace(tzinfo=UTC)
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -57,8 +60,8 @@ def allow(scope: Scope | Literal["any"]) -> Any:
     """A dependency: the caller, who must have this scope (`any`: some valid key). 401 without a valid key, 403 without the
     scope."""
 
-    def caller(request: Request) -> Principal:
-        principal = authenticated(request)
+    async def caller(request: Request) -> Principal:
+        principal = await authenticated(request)
         if scope != "any" and not principal.may(scope):
             raise Refusal(
                 403, "scope_missing", f"this needs a key with the scope {scope}; this one has {_listed(principal)}"
@@ -85,7 +88,20 @@ def scope_of(dependency: Any) -> str | None:
     return getattr(call, "scope", None)
 
 
-def authenticated(request: Request) -> Principal:
+@dataclass(frozen=True)
+class Token:
+    """What a caller shows."""
+
+    text: str
+    by: Literal["key", "cookie"]
+
+    @property
+    def name(self) -> str:
+        """Under which its caller is kept: a cookie is no key, nor is a key a cookie."""
+        return f"{self.by} {sha256(self.text)}"
+
+
+async def authenticated(request: Request) -> Principal:
     """The caller, by header or cookie; found, and counted, once per request."""
     known = getattr(request.state, "principal", None)
     if isinstance(known, Principal):
@@ -93,7 +109,7 @@ def authenticated(request: Request) -> Principal:
     services = services_of(request)
     limits = services.settings.limits
     try:
-        principal = _found(request, services)
+        principal = await _found(services, _token(request))
     except Refusal:
         services.rates.count_address(request, limits.requests_per_minute)
         raise
@@ -104,14 +120,40 @@ def authenticated(request: Request) -> Principal:
     return principal
 
 
-def _found(request: Request, services: Services) -> Principal:
+def _token(request: Request) -> Token:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if token and scheme.lower() == "bearer":
-        return _by_key(services, token.strip())
+        return Token(token.strip(), "key")
     if (cookie := request.cookies.get(COOKIE)) is not None:
         same_origin(request)
-        return _by_cookie(services, cookie)
+        return Token(cookie, "cookie")
     raise _unauthorized("no key: send Authorization: Bearer xpo_…")
+
+
+async def _found(services: Services, token: Token) -> Principal:
+    """Whoever was looked up just now is known without a hop to another thread."""
+    known = services.callers.get(token.name, services.clock())
+    if known is not None:
+        return known
+    return await run_in_threadpool(_looked_up, services, token)
+
+
+def _looked_up(services: Services, token: Token) -> Principal:
+    changes = services.callers.changes
+    key, ends = _by_key(services, token.text) if token.by == "key" else _by_cookie(services, token.text)
+    now = services.clock()
+    if key.revoked_at is not None:
+        raise _unauthorized("this key was revoked")
+    if key.expires_at is not None and key.expires_at <= now:
+        raise _unauthorized(f"this key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC")
+    noted = key.last_used_at
+    if noted is None or now - noted > NOTE_USE_EVERY:
+        _note_use(services, key.id, now)
+        noted = now
+    principal = Principal(key.id, key.name, frozenset(key.scopes), Quotas.model_validate(key.quotas), token.by)
+    until = min(now + KEPT_FOR, noted + NOTE_USE_EVERY, key.expires_at or NEVER, ends)
+    services.callers.keep(token.name, Known(principal, now, until), changes)
+    return principal
 
 
 def own_run(session: Session, principal: Principal, run_id: str, *, change: bool) -> Run:
@@ -129,34 +171,23 @@ def own_run(session: Session, principal: Principal, run_id: str, *, change: bool
     return run
 
 
-def _by_key(services: Services, token: str) -> Principal:
+def _by_key(services: Services, token: str) -> tuple[Key, datetime]:
     if not well_formed(token):
         raise _unauthorized("this is not a key: it was cut or mistyped")
     with services.database.read() as session:
         key = session.scalar(select(Key).where(Key.secret_sha256 == sha256(token)))
     if key is None or not hmac.compare_digest(key.secret_sha256, sha256(token)):
         raise _unauthorized("unknown key")
-    return _principal(services, key, "key")
+    return key, NEVER
 
 
-def _by_cookie(services: Services, cookie: str) -> Principal:
+def _by_cookie(services: Services, cookie: str) -> tuple[Key, datetime]:
     with services.database.read() as session:
         login = session.get(Login, sha256(cookie))
         key = None if login is None else session.get(Key, login.key_id)
     if login is None or key is None or login.expires_at <= services.clock():
         raise _unauthorized("the session has ended; log in again")
-    return _principal(services, key, "cookie")
-
-
-def _principal(services: Services, key: Key, by: Literal["key", "cookie"]) -> Principal:
-    now = services.clock()
-    if key.revoked_at is not None:
-        raise _unauthorized("this key was revoked")
-    if key.expires_at is not None and key.expires_at <= now:
-        raise _unauthorized(f"this key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC")
-    if key.last_used_at is None or now - key.last_used_at > NOTE_USE_EVERY:
-        _note_use(services, key.id, now)
-    return Principal(key.id, key.name, frozenset(key.scopes), Quotas.model_validate(key.quotas), by)
+    return key, login.expires_at
 
 
 def _note_use(services: Services, key_id: str, now: datetime) -> None:

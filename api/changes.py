@@ -22,16 +22,17 @@ class Changes:
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Call this at any news, from the thread that tells of it: a background thread's `wake`, which returns at once."""
+        """Call this at any news that may call for a deed, from the thread that tells of it: a background thread's `wake`, which
+        returns at once."""
         self._listeners.append(wake)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop on which the waiters wait."""
         self._loop = loop
 
-    def tell(self, topic: str) -> None:
-        """There is news; returns at once, from any thread."""
-        for wake in self._listeners:
+    def tell(self, topic: str, *, progress: bool = False) -> None:
+        """There is news; returns at once, from any thread. Mere progress is for those who watch: nobody has to do anything."""
+        for wake in () if progress else self._listeners:
             wake()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake, topic)

@@ -1,4 +1,4 @@
-"""Prefixed random ids: run_…, key_…, ds_…; 72 bits, so that they are never guessed nor made twice."""
+"""Prefixed random ids: run_…, key_…, ds_…; 75 bits, so that they are never guessed nor made twice."""
 
 import secrets
 
@@ -7,4 +7,4 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 def new_id(prefix: str) -> str:
     """A new id."""
-    return f"{prefix}_{''.join(secrets.choice(ALPHABET) for _ in range(15))}"
+    return f"{prefix}_{''.join(ALPHABET[byte & 31] for byte in secrets.token_bytes(15))}"

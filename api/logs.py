@@ -27,13 +27,14 @@ class JsonLines(logging.Formatter):
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"at": record.created, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line = {"at": record.created, "level": record.levelname, "logger": record.name}
+        line["message"] = self._clean(record.getMessage())
         for name in ("request_id", "run_id"):
             if (value := getattr(record, name, None)) is not None:
-                line[name] = str(value)
+                line[name] = self._clean(str(value))
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({k: self._clean(v) if isinstance(v, str) else v for k, v in line.items()})
+            line["traceback"] = self._clean(self.formatException(record.exc_info))
+        return json.dumps(line)
 
     def _clean(self, text: str) -> str:
         text = KEY.sub(BLACKED_OUT, text)

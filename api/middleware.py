@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -25,14 +26,14 @@ DRIVERS = "/v1/driver/"
 MIB = 2**20
 DRIVERS_MOST = 16 * MIB
 """Of a batch of a driver's journal: 500 records, some with a traceback."""
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
 """A route that sets one of these itself keeps its own."""
 
 
@@ -61,7 +62,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, {"X-Request-Id": request_id, **state.get("rate", {}), **HEADERS})
+                _add_headers(message, [(b"x-request-id", request_id.encode()), *state.get("rate", ()), *HEADERS])
             await send(message)
 
         try:
@@ -74,10 +75,10 @@ class Envelope:
             _note(scope, request_id, status or 500, time.perf_counter() - began)
 
 
-def _add_headers(message: Message, headers: dict[str, str]) -> None:
-    known = {name.lower() for name, _ in message.setdefault("headers", [])}
-    added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in known)]
+def _add_headers(message: Message, headers: list[tuple[bytes, bytes]]) -> None:
+    own = message.get("headers", ())
+    known = {name.lower() for name, _ in own}
+    message["headers"] = [*own, *(pair for pair in headers if pair[0] not in known)]
 
 
 def _note(scope: Scope, request_id: str, status: int, seconds: float) -> None:
@@ -93,22 +94,21 @@ class KnownHost:
 
     def __init__(self, app: ASGIApp, names: list[str]) -> None:
         self.app, self.names = app, frozenset(name.lower() for name in names)
+        self._ours = lru_cache(maxsize=256)(self._is_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and "*" not in self.names and self._called(scope) not in self.names:
+        if scope["type"] == "http" and not self._ours(_header(scope, b"host")):
             refusal = Refusal(
                 400, "host_unknown", "the Host header names another service; see the setting trusted_hosts"
             )
             return await problems.answer(Request(scope), refusal)(scope, receive, send)
         return await self.app(scope, receive, send)
 
-    @staticmethod
-    def _called(scope: Scope) -> str | None:
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    def _is_ours(self, host: bytes | None) -> bool:
         try:
-            return urlsplit(f"//{host}").hostname
+            return "*" in self.names or urlsplit(f"//{(host or b'').decode('latin-1')}").hostname in self.names
         except ValueError:
-            return None
+            return False
 
 
 class BodyLimit:
@@ -118,11 +118,11 @@ class BodyLimit:
         self.app, self.usual, self.upload = app, usual, upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _brings_nothing(scope):
             return await self.app(scope, receive, send)
+        declared = _header(scope, b"content-length")
         most = self._most(scope["path"])
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > most:
+        if declared is not None and declared.isdigit() and int(declared) > most:
             return await _refuse(most, scope, receive, send)
         came, answered = 0, False
 
@@ -149,6 +149,20 @@ class BodyLimit:
         if path.startswith(DRIVERS):
             return max(self.usual, DRIVERS_MOST)
         return self.upload if UPLOADS.match(path) else self.usual
+
+
+def _brings_nothing(scope: Scope) -> bool:
+    unsaid = _header(scope, b"content-length") is None and _header(scope, b"transfer-encoding") is None
+    return unsaid and scope["method"] in ("GET", "HEAD")
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    """The last one, as it always was where a caller sends two."""
+    found = None
+    for own, value in scope["headers"]:
+        if own == name:
+            found = value
+    return found
 
 
 async def _refuse(most: int, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from xpo_ray.errors import UserError, XpoRayError
+from xpo_ray.errors import DiskFull, UserError, XpoRayError
+from xpo_ray.full_disk import is_full
 from xpo_ray.wire.problems import Problem
 
 log = logging.getLogger("xpo_ray.api")
@@ -72,6 +73,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(UserError, _bad_input)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(PoolTimeout, _database_away)
+    app.add_exception_handler(DiskFull, _disk_full)
+    app.add_exception_handler(OSError, _disk_full)
     app.add_exception_handler(Exception, unexpected)
 
 
@@ -82,11 +85,10 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    faults = [{"field": _place(e["loc"]), "detail": e["msg"]} for e in error.errors()]
-    detail = "; ".join(f"{f['field']}: {f['detail']}" for f in faults[:5])
-    return answer(
-        request, Refusal(422, "request_invalid", detail, field=faults[0]["field"] if faults else None, errors=faults)
-    )
+    faults = [_fault(e) for e in error.errors()]
+    detail = "; ".join(f"{f['field'] or 'the body'}: {f['detail']}" for f in faults[:5])
+    first = faults[0]["field"] if faults else None
+    return answer(request, Refusal(422, "request_invalid", detail, field=first or None, errors=faults))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -106,12 +108,29 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     return answer(request, Refusal(503, "database_unavailable", detail, headers={"Retry-After": "5"}))
 
 
+async def _disk_full(request: Request, error: Exception) -> JSONResponse:
+    """Space that was there when the request was looked at may be gone when it is worked on."""
+    if not is_full(error):
+        return await unexpected(request, error)
+    log.error("disk: %s", error, extra={"request_id": request_id(request)})
+    detail = (
+        "the service's disk is full; nothing half-made counts: make room, or delete runs or datasets, and send it again"
+    )
+    return answer(request, Refusal(507, "storage_full", detail))
+
+
 async def unexpected(request: Request, error: Exception) -> JSONResponse:
     """500 for what no route and no handler knew what to do with; the traceback is in the log alone."""
     log.exception("request %s failed", request_id(request), exc_info=error)
     return answer(
         request, Refusal(500, "internal_error", f"an error of the service; its log has it under {request_id(request)}")
     )
+
+
+def _fault(error: Mapping[str, Any]) -> dict[str, str]:
+    if error["type"] == "json_invalid":
+        return {"field": "", "detail": f"not JSON at character {error['loc'][-1]}: {error['ctx']['error']}"}
+    return {"field": _place(error["loc"]), "detail": error["msg"]}
 
 
 def _place(loc: tuple[Any, ...]) -> str:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from xpo_ray.api.changes import Changes
 from xpo_ray.api.clock import Clock, now
 from xpo_ray.api.database.connection import Database
+from xpo_ray.api.keys.known import KnownCallers
 from xpo_ray.api.rates import Rates
 from xpo_ray.api.settings import Settings
 
@@ -22,6 +23,7 @@ class Services:
     changes: Changes = field(default_factory=Changes)
     clock: Clock = now
     rates: Rates = field(default_factory=Rates)
+    callers: KnownCallers = field(default_factory=KnownCallers)
 
     @property
     def storage(self) -> Path:

@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     dashboard_url: str | None = None
     """Of the Ray dashboard as people reach it; default: that of the head."""
     disk_floor_mib: float = Field(512.0, ge=0)
-    """Free space under which nothing new is accepted or started."""
+    """Free space under which nothing new is accepted or started. Runs under way stop at a quarter of it, and go on by
+    themselves when there is room again."""
     storage_quota_gib: float | None = Field(None, gt=0)
     """All runs, datasets and models together."""
     most_attempts_without_progress: int = Field(4, ge=0)

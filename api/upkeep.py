@@ -8,6 +8,7 @@ from sqlalchemy import delete, select
 
 from xpo_ray.api.background import Background
 from xpo_ray.api.database.tables import Answered, Delivery, Login, Run
+from xpo_ray.api.datasets import intake
 from xpo_ray.api.idempotency import KEPT_FOR
 from xpo_ray.api.runs import deletion, retention
 from xpo_ray.api.services import Services
@@ -27,6 +28,7 @@ def sweep(services: Services) -> None:
     _sweep_rows(services)
     deletion.sweep(services)
     sweep_submissions(services)
+    intake.sweep(services)
     retention.sweep(services)
 
 

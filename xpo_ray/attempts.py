@@ -75,12 +75,13 @@ def open_attempt(
 
 
 def open_claimed(
-    root: Path, run_id: str, number: int, identity: dict[str, Any], spec: dict[str, Any], record: dict[str, Any]
+    storage: LocalStorage, run_id: str, identity: dict[str, Any], spec: dict[str, Any], record: dict[str, Any]
 ) -> Attempt:
     """Enter the attempt that the service has granted; its number comes from there, and no lock is taken.
 
     Raises ResumeError where an earlier attempt of the run had other data, another model or another judge before it.
     """
+    root, number = storage.root, storage.attempt
     for earlier in range(number - 1, 0, -1):
         before = root / "attempts" / f"{earlier:04d}" / "attempt.json"
         if not before.exists():
@@ -89,7 +90,6 @@ def open_claimed(
             listed = "\n".join(f"  {c}" for c in changes)
             raise ResumeError(f"what decides the result has changed since attempt {earlier}:\n{listed}")
         break
-    storage = LocalStorage(root, number)
     write_once(storage.attempt_folder / "adopted.json", to_json(_adoption(root, number)))
     crash_point("attempt.after_adoption")
     kept = {**_attempt_record(number, spec, record), "identity": identity}

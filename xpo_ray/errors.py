@@ -13,7 +13,8 @@ XpoRayError
 │   ├── JudgeFailed             too many prompts of a shard could not be judged
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
-│   └── ActorLost               a role died more often than the limit allows
+│   ├── ActorLost               a role died more often than the limit allows
+│   └── DiskFull                there was no room for what was to be written; nothing half-written counts
 ├── CorruptArtifact             a committed file is missing or does not match its sha256
 ├── Stopped                     an attempt ends because it was asked to; nothing is wrong
 │   ├── Paused                  what was under way is committed; the next attempt goes on
@@ -77,6 +78,10 @@ class LedgerMismatch(RunFailed):
 
 class ActorLost(RunFailed):
     """A role died more often than resources.max_restarts allows."""
+
+
+class DiskFull(RunFailed):
+    """A disk has no room; the run goes on from what is committed when there is some."""
 
 
 class CorruptArtifact(XpoRayError):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from xpo_ray.errors import LedgerMismatch
+from xpo_ray.full_disk import told
 from xpo_ray.reporting import read_lines
 
 
@@ -42,7 +43,7 @@ class Ledger:
                 "committed shards do not give the same windows; the run cannot go on"
             )
         row = {"iteration": iteration, "step": step, "pairs": pairs, "parent": parent, "replay": before is not None}
-        with self.path.open("a", encoding="utf-8") as file:
+        with told(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.seen[iteration, step] = pairs
         self.since_checkpoint.append((iteration, step, pairs))

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from xpo_ray.full_disk import told
+
 
 @dataclass(frozen=True)
 class RunStarted:
@@ -153,10 +155,11 @@ class Reporter(Protocol):
 
 
 class Journal:
-    """Appends every event to a file of JSON lines, numbered from 1 within the attempt."""
+    """Appends every event to a file of JSON lines, numbered from 1 within the attempt. Raises DiskFull."""
 
     def __init__(self, path: Path, attempt: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = path.parent
         self._file: IO[str] = path.open("a", encoding="utf-8")
         self._attempt = attempt
         self._seq = 0
@@ -164,11 +167,13 @@ class Journal:
     def emit(self, event: Event) -> None:
         self._seq += 1
         head = {"seq": self._seq, "attempt": self._attempt, "at": time.time(), "type": type(event).__name__}
-        self._file.write(json.dumps({**head, **asdict(event)}) + "\n")
-        self._file.flush()
+        with told(self._folder):
+            self._file.write(json.dumps({**head, **asdict(event)}) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with told(self._folder):
+            self._file.close()
 
 
 class Tee:

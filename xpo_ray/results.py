@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,8 +67,10 @@ def finish_run(prepared: Prepared, attempt: Attempt, evaluation: dict[int, dict[
 
 
 def confirm_result(result: Result) -> None:
-    """Say that the run has finished: the last file. In the service only once the service has taken the attempt's end."""
-    (result.root / UNCONFIRMED).rename(result.root / "result.json")
+    """Say that the run has finished: the last file. In the service only once the service has taken the attempt's end, which may
+    have said so itself."""
+    with suppress(FileNotFoundError):
+        (result.root / UNCONFIRMED).rename(result.root / "result.json")
 
 
 def read_result(root: Path) -> Result | None:

@@ -102,11 +102,14 @@ class Next:
     """Before the next attempt starts, where the status is `starting`."""
 
 
-def after_attempt(status: Status, ending: Ending, *, user_error: bool, fruitless: int, most_fruitless: int) -> Next:
+def after_attempt(
+    status: Status, ending: Ending, *, user_error: bool, fruitless: int, most_fruitless: int, without_room: int = 0
+) -> Next:
     """What becomes of a run.
 
-    `fruitless` counts the attempts in a row, this one included, that ended without progress. A user's command that is under
-    way wins over everything but success, and a cancel over that too.
+    `fruitless` counts the attempts in a row, this one included, that ended without progress; `without_room` those that a full
+    disk ended, which nobody is blamed for: the run waits until there is room. A user's command that is under way wins over
+    everything but success, and a cancel over that too.
     """
     if status in FINAL:
         return Next(status)
@@ -118,7 +121,11 @@ def after_attempt(status: Status, ending: Ending, *, user_error: bool, fruitless
         return Next("paused")
     if ending == "parked":
         return Next("waiting_for_labels")
-    if user_error or ending == "failed" or fruitless > most_fruitless:
+    if user_error or ending == "failed":
+        return Next("failed")
+    if without_room:
+        return Next("starting", backoff_s(without_room))
+    if fruitless > most_fruitless:
         return Next("failed")
     return Next("starting", backoff_s(fruitless))
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.errors import CorruptArtifact
+from xpo_ray.errors import CorruptArtifact, DiskFull
+from xpo_ray.full_disk import told
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,15 @@ class Storage(Protocol):
 class LocalStorage:
     """Storage on a file system that all processes of the run see."""
 
-    def __init__(self, root: Path, attempt: int) -> None:
+    def __init__(self, root: Path, attempt: int, reserve_bytes: int = 0) -> None:
+        """A table or checkpoint that would leave fewer free bytes than the reserve on the disk is refused with DiskFull."""
         self.root = root
         self.attempt = attempt
+        self.reserve_bytes = reserve_bytes
 
-    def __reduce__(self) -> tuple[type["LocalStorage"], tuple[Path, int]]:
+    def __reduce__(self) -> tuple[type["LocalStorage"], tuple[Path, int, int]]:
         """Travels to actors and tasks without the adoption list that it may have read."""
-        return LocalStorage, (self.root, self.attempt)
+        return LocalStorage, (self.root, self.attempt, self.reserve_bytes)
 
     @property
     def attempt_folder(self) -> Path:
@@ -100,6 +103,7 @@ class LocalStorage:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         data = sink.getvalue().to_pybytes()
+        self._check_room(len(data))
         sha256 = hashlib.sha256(data).hexdigest()
         sidecar = self._sidecar(key)
         target = sidecar.with_name(f"{sidecar.stem}.{sha256[:16]}.parquet")
@@ -145,21 +149,22 @@ class LocalStorage:
             return self._adopted[1][checkpoint.name]
         if sidecar.exists():
             return checkpoint_from_json(read_json(sidecar))
-        _make_folder(folder)
+        if self.reserve_bytes:
+            earlier = (sum(size for size, _ in c.files.values()) for c in self.checkpoints())
+            self._check_room(max(earlier, default=0))
         aside = folder / f".writing-{checkpoint.name}-{secrets.token_hex(4)}"
-        aside.mkdir()
-        crash_point("checkpoint.before_files")
-        write(aside)
-        crash_point("checkpoint.after_files")
-        files = {str(p.relative_to(aside)): _sync_and_hash(p) for p in sorted(aside.rglob("*")) if p.is_file()}
-        for inner in [aside, *(p for p in aside.rglob("*") if p.is_dir())]:
-            _sync_folder(inner)
+        files = _write_folder(aside, write)
         target = folder / f"{checkpoint.name}.{secrets.token_hex(4)}"
         aside.rename(target)
         _sync_folder(folder)
         crash_point("checkpoint.before_commit")
         mine = Checkpoint(**{**checkpoint.__dict__, "path": str(target.relative_to(self.root)), "files": files})
-        won = write_once(sidecar, to_json(asdict(mine)))
+        try:
+            won = write_once(sidecar, to_json(asdict(mine)))
+        except DiskFull:
+            if not sidecar.exists():  # or it is committed, whatever became of its last flush
+                shutil.rmtree(target, ignore_errors=True)
+            raise
         crash_point("checkpoint.after_commit")
         if won:
             return mine
@@ -209,6 +214,17 @@ class LocalStorage:
             "checkpoints": [asdict(c) for c in self.checkpoints()],
         }
 
+    def _check_room(self, wanted: int) -> None:
+        """Raises DiskFull where so many bytes more would eat into the reserve."""
+        if not self.reserve_bytes:
+            return
+        free = shutil.disk_usage(self.root).free
+        if free - wanted < self.reserve_bytes:
+            raise DiskFull(
+                f"the disk of {self.root} has {free >> 20} MiB free, {wanted >> 20} MiB are wanted and "
+                f"{self.reserve_bytes >> 20} MiB are the service's own: make room, and the run goes on from what is committed"
+            )
+
     def _sidecar(self, key: str) -> Path:
         return self.attempt_folder / "tables" / f"{key}.json"
 
@@ -241,33 +257,71 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Create a file with this content, durably and whole, unless it is there already; says whether it did."""
-    aside = _written_aside(path, data)
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        return False
-    finally:
-        aside.unlink()
-    _sync_folder(path.parent)
-    return True
+    """Create a file with this content, durably and whole, unless it is there already; says whether it did. Raises DiskFull."""
+    with told(path.parent):
+        aside = _written_aside(path, data)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        finally:
+            aside.unlink()
+        _sync_folder(path.parent)
+        return True
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file into a new folder whose name nobody else has, durably. It is there in parts while it is written: for what
+    counts only once something else names it. Raises DiskFull."""
+    with told(path.parent):
+        _make_folder(path.parent.parent)
+        path.parent.mkdir()
+        _write_and_sync(path, data)
+        _sync_folder(path.parent)
+        _sync_folder(path.parent.parent)
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put this content in the place of a file, durably: readers see the old or the new one."""
-    _written_aside(path, data).replace(path)
-    _sync_folder(path.parent)
+    """Put this content in the place of a file, durably: readers see the old or the new one. Raises DiskFull."""
+    with told(path.parent):
+        _written_aside(path, data).replace(path)
+        _sync_folder(path.parent)
 
 
 def _written_aside(path: Path, data: bytes) -> Path:
-    """A hidden file beside `path` that holds this content, durably."""
+    """A hidden file beside `path` that holds this content, durably; none where that fails."""
     _make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with aside.open("xb") as file:
+    try:
+        _write_and_sync(aside, data)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
+
+
+def _write_folder(aside: Path, write: Callable[[Path], None]) -> dict[str, tuple[int, str]]:
+    """Let a folder be written, durably; returns size and sha256 of its files. Nothing stays of one that fails."""
+    try:
+        with told(aside.parent):
+            _make_folder(aside)
+            crash_point("checkpoint.before_files")
+            write(aside)
+            crash_point("checkpoint.after_files")
+            files = {str(p.relative_to(aside)): _sync_and_hash(p) for p in sorted(aside.rglob("*")) if p.is_file()}
+            for inner in [aside, *(p for p in aside.rglob("*") if p.is_dir())]:
+                _sync_folder(inner)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return files
+
+
+def _write_and_sync(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return aside
 
 
 def _make_folder(folder: Path) -> None:

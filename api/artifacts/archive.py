@@ -4,7 +4,7 @@ The same checkpoint gives the same bytes, and the length is known before the fir
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Archive:
         """Bytes of the whole archive."""
         return sum(len(m.header) + m.size + m.padding for m in self.members) + 2 * BLOCK
 
-    def stream(self) -> Iterator[bytes]:
+    def stream(self) -> Generator[bytes, None, None]:
         """The archive, piece by piece. Raises OSError where a file vanished: the length is then not reached."""
         for member in self.members:
             yield member.header

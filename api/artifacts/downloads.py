@@ -4,17 +4,34 @@ The file is given open, so that what was checked is what is sent.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 from urllib.parse import quote
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from xpo_ray.api.problems import Refusal
 
 CHUNK = 2**20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+
+
+class Sending(StreamingResponse):
+    """Closes what it sends from at its end, also where the caller went away in the middle."""
+
+    def __init__(
+        self, content: Iterator[bytes], close: Callable[[], None], status: int, headers: dict[str, str], kind: str
+    ) -> None:
+        super().__init__(content, status, headers, media_type=kind)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
 
 
 def download(file: BinaryIO, name: str, size: int, sha256: str, request_headers: Mapping[str, str]) -> Response:
@@ -35,9 +52,8 @@ def download(file: BinaryIO, name: str, size: int, sha256: str, request_headers:
     }
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    return StreamingResponse(
-        pieces(file, start, stop), 206 if part else 200, headers, media_type="application/octet-stream"
-    )
+    status = 206 if part else 200
+    return Sending(pieces(file, start, stop), file.close, status, headers, "application/octet-stream")
 
 
 def attachment(name: str) -> dict[str, str]:

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from xpo_ray.api.artifacts.archive import archive_name, model_archive
 from xpo_ray.api.artifacts.checkpoints import find_checkpoint, find_file, list_checkpoints
-from xpo_ray.api.artifacts.downloads import attachment, download
+from xpo_ray.api.artifacts.downloads import Sending, attachment, download
 from xpo_ray.api.artifacts.logs import MAX_BYTES, log_part
 from xpo_ray.api.artifacts.opening import open_committed
 from xpo_ray.api.artifacts.reports import policy_of, report_of
@@ -103,7 +102,7 @@ def checkpoint_file(
 )
 def checkpoint_archive(
     run_id: str, checkpoint_id: str, services: TheServices, caller: Principal = allow("read")
-) -> StreamingResponse:
+) -> Response:
     """The model of a checkpoint as one tar archive; with model.lora it is the adapter."""
     run = _run(services, caller, run_id)
     root = services.run_folder(run_id)
@@ -111,7 +110,8 @@ def checkpoint_archive(
     name = archive_name(run.name, checkpoint)
     archive = model_archive(root, checkpoint, name, run.created_at.timestamp())
     headers = {**attachment(f"{name}.tar"), "Content-Length": str(archive.length)}
-    return StreamingResponse(archive.stream(), headers=headers, media_type="application/x-tar")
+    stream = archive.stream()
+    return Sending(stream, stream.close, 200, headers, "application/x-tar")
 
 
 @router.get("/report", response_class=Response, responses={200: {"content": {"text/html": {}}}})

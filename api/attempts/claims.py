@@ -22,6 +22,8 @@ from xpo_ray.run_states import wanted_of
 from xpo_ray.wire.attempts import Claim, Granted
 
 TOKEN_SECRET = "token_secret"
+RESERVED = 0.25
+"""Of the disk's floor, under which nothing new is started, runs under way leave so much to the service and its database."""
 
 
 def claim_attempt(services: Services, run_id: str, number: int, asked: Claim) -> Granted:
@@ -80,6 +82,7 @@ def _granted(services: Services, session: Session, run: Run, token: str, known: 
         wanted=wanted_of(run.status),  # type: ignore[arg-type]
         heartbeat_s=services.settings.heartbeat_s,
         shipped={a.number: a.shipped for a in attempts},
+        disk_reserve_mib=services.settings.disk_floor_mib * RESERVED,
     )
 
 

@@ -4,9 +4,13 @@
 """
 
 import shutil
+from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xpo_ray.api.attempts.store import living, of_driver, superseded
@@ -17,11 +21,13 @@ from xpo_ray.api.runs import retention
 from xpo_ray.api.runs.life import move
 from xpo_ray.api.services import Services
 from xpo_ray.crashpoints import crash_point
+from xpo_ray.failures import DISK_FULL
 from xpo_ray.run_states import FINAL, Ending, Next, Status, after_attempt, may_follow, wanted_of
 from xpo_ray.wire.attempts import AttemptEnd, Orders
 from xpo_ray.wire.runs import RunError
 
 KEPT_PROMPTS = "prompts"
+UNCONFIRMED, CONFIRMED = "result.unconfirmed.json", "result.json"
 PASSES: dict[Status, Status] = {"paused": "pausing", "cancelled": "cancelling"}
 """Through which status a run goes that was not asked to stop by a user: a job that was stopped from outside."""
 
@@ -30,18 +36,21 @@ def end_by_driver(services: Services, run_id: str, number: int, token: str, end:
     """Take a driver's last word. 409 where the attempt no longer counts; the same word again has the same answer."""
     with services.database.write() as session:
         run, attempt = of_driver(session, run_id, number, token)
-        if attempt.state == "ended" and attempt.ending == end.ending and attempt.number == run.attempt:
-            return Orders(wanted=wanted_of(run.status))  # type: ignore[arg-type]
-        if not living(run, attempt):
-            raise superseded(run, attempt)
-        conclude(services, session, run, attempt, end.ending, end.error, end.result)
+        again = attempt.state == "ended" and attempt.ending == end.ending and attempt.number == run.attempt
+        if not again:
+            if not living(run, attempt):
+                raise superseded(run, attempt)
+            conclude(services, session, run, attempt, end.ending, end.error, end.result)
         orders = Orders(wanted=wanted_of(run.status))  # type: ignore[arg-type]
-        final = run.status in FINAL
+        final, succeeded = run.status in FINAL, run.status == "succeeded"
     crash_point("end.after_store")
-    ATTEMPTS.labels(end.ending).inc()
+    if succeeded:
+        _confirm(services.run_folder(run_id) / "attempts" / f"{number:04d}")
     if final:
-        tidy(services, run_id)
-    services.changes.tell(run_id)
+        tidy(services, run_id)  # and again: the service may have been killed behind its first answer
+    if not again:
+        ATTEMPTS.labels(end.ending).inc()
+        services.changes.tell(run_id)
     return orders
 
 
@@ -60,7 +69,11 @@ def conclude(
     at = services.clock()
     attempt.state, attempt.ending, attempt.ended_at = "ended", ending, at
     attempt.error = None if error is None else error.model_dump()
-    run.fruitless = 0 if attempt.progressed or ending in ("succeeded", "paused", "parked") else run.fruitless + 1
+    full = error is not None and error.code == DISK_FULL
+    if attempt.progressed or ending in ("succeeded", "paused", "parked"):
+        run.fruitless = 0
+    elif not full:
+        run.fruitless += 1
     session.flush()
     told = {"attempt": attempt.number, "ending": ending, "error": attempt.error}
     append(session, run.id, "attempt_ended", told, at, level="error" if error is not None else "info")
@@ -70,6 +83,7 @@ def conclude(
         user_error=error is not None and error.kind == "user",
         fruitless=run.fruitless,
         most_fruitless=services.settings.most_attempts_without_progress,
+        without_room=_without_room(session, run) if full else 0,
     )
     _bring(session, run, attempt, following, error, result, at)
 
@@ -111,6 +125,20 @@ def tidy(services: Services, run_id: str) -> None:
     retention.free(services, run_id)
 
 
+def _confirm(folder: Path) -> None:
+    """The result counts from now on; its driver says so too, if it still lives."""
+    with suppress(FileNotFoundError):
+        (folder / UNCONFIRMED).rename(folder / CONFIRMED)
+
+
+def _without_room(session: Session, run: Run) -> int:
+    """How many of the newest attempts in a row a full disk ended."""
+    errors = session.scalars(
+        select(Attempt.error).where(Attempt.run_id == run.id).order_by(Attempt.number.desc()).limit(10)
+    )
+    return len(list(takewhile(lambda e: e is not None and e["code"] == DISK_FULL, errors)))
+
+
 def _silent(attempt: Attempt, run: Run) -> RunError:
     return RunError(
         code="attempt_died",
@@ -122,4 +150,7 @@ def _silent(attempt: Attempt, run: Run) -> RunError:
 
 def _why_waiting(attempt: Attempt, error: RunError | None, after_s: float) -> str:
     cause = "died" if error is None else f"died of {error.code}: {error.message}"
-    return f"attempt {attempt.number} {cause}; the next one starts in {after_s:g} s"[:500]
+    when = f"in {after_s:g} s"
+    if error is not None and error.code == DISK_FULL:
+        when = f"when there is room, {when} at the earliest"
+    return f"attempt {attempt.number} {cause[:400]}; the next one starts {when}"

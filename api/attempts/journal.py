@@ -49,7 +49,7 @@ def receive(services: Services, run_id: str, number: int, token: str, batch: Jou
     EVENTS.inc(len(fresh))
     REPLAYED.inc(sum(r["type"] == "StepDone" and bool(r["replayed"]) for r in fresh))
     if fresh:
-        services.changes.tell(run_id)
+        services.changes.tell(run_id, progress=True)
     return received
 
 

@@ -45,14 +45,15 @@ class Action:
     why: str = ""
 
 
-def decide(seen: Seen, *, ray_answers: bool, lease_s: float, grace_s: float) -> list[Action]:
-    """What to do about a run now, in this order. Where Ray does not answer, only what needs no Ray."""
+def decide(seen: Seen, *, ray_answers: bool, lease_s: float, grace_s: float, room: bool = True) -> list[Action]:
+    """What to do about a run now, in this order. Where Ray does not answer, only what needs no Ray; where the disk has no room,
+    nothing new is started."""
 
     def act(deed: Deed, why: str = "") -> Action:
         return Action(deed, seen.run_id, seen.attempt, why)
 
     if seen.state == "ended":
-        due = seen.status == "starting" and seen.retry_in_s <= 0 and ray_answers
+        due = seen.status == "starting" and seen.retry_in_s <= 0 and ray_answers and room
         return [act("begin")] if due else []
     if seen.status in FINAL:
         return [act("stop_job"), act("conclude", "the run is final")]
@@ -61,11 +62,13 @@ def decide(seen: Seen, *, ray_answers: bool, lease_s: float, grace_s: float) -> 
     if not ray_answers:
         return marks
     if seen.state == "submitting":
-        return [act("conclude", "it was stopped before it began")] if wanted != "run" else [act("submit")]
+        if wanted != "run":
+            return [act("conclude", "it was stopped before it began")]
+        return [act("submit")] if room else []
     if seen.job is None or seen.job in ENDED:
         return [act("conclude", f"its job {_of_ray(seen.job)}")]
     if seen.silent_s > (lease_s if seen.state == "claimed" else START_S):
-        return [act("stop_job"), act("conclude", f"its driver has been silent for {seen.silent_s:.0f} s")]
+        return [act("conclude", f"its driver has been silent for {seen.silent_s:.0f} s"), act("stop_job")]
     if seen.stopping_s is not None and seen.stopping_s > grace_s + KILL_S:
         return [act("conclude", "it did not stop within its grace")]
     if seen.stopping_s is not None and seen.stopping_s > grace_s:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -148,6 +149,7 @@ class Head:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard}",
             f"--ray-client-server-port={_free_port()}",
+            f"--dashboard-agent-listen-port={_free_port()}",  # else the second head of a machine takes no jobs
             f"--temp-dir={folder}",
             f"--object-spilling-directory={spill}",
             "--disable-usage-stats",
@@ -164,9 +166,15 @@ class Head:
         }
 
 
+@cache
+def _prober() -> httpx.Client:
+    """One for all probes, because making one reads all certificates of the machine; no connection outlives its probe."""
+    return httpx.Client(timeout=PROBE_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def _answers(record: HeadRecord) -> bool:
     try:
-        return httpx.get(f"{record.address}/api/gcs_healthz", timeout=PROBE_S, trust_env=False).status_code == 200
+        return _prober().get(f"{record.address}/api/gcs_healthz").status_code == 200
     except httpx.TransportError:
         return False
 
@@ -190,7 +198,10 @@ def _began(pid: int) -> float | None:
 
 
 def _belonging(record: HeadRecord) -> list[int]:
-    """Processes of the head's session, and those whose command line names its folder: a name that nothing else has."""
+    """Processes of the head's session, and those whose command line names its folder: a name that nothing else has.
+
+    Where the number of the head's process is another's now (the machine was started again), no session is the head's."""
+    ours = str(record.pid) if _began(record.pid) in (None, record.started) and os.getsid(0) != record.pid else None
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -200,7 +211,7 @@ def _belonging(record: HeadRecord) -> list[int]:
             command = (entry / "cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue
-        if session == str(record.pid) or f"{record.folder}/" in command or command.endswith(record.folder):
+        if session == ours or f"{record.folder}/" in command or command.endswith(record.folder):
             found.append(int(entry.name))
     return found
 

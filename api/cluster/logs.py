@@ -2,6 +2,7 @@
 forgets them. Capped: the head and the tail of a long log stay.
 """
 
+import logging
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from xpo_ray.api.cluster.jobs import ENDED, Jobs, JobStatus, RayAway
 from xpo_ray.api.database.tables import Attempt
 from xpo_ray.api.services import Services
 
+log = logging.getLogger("xpo_ray.api")
 EVERY_S = 10.0
 MOST_BYTES = 64 * 2**20
 GAP = b"\n[... the middle of this log was left out ...]\n"
@@ -22,34 +24,44 @@ class LogKeeper:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._kept: dict[str, float] = {}
+        self._ended: set[str] = set()
         self._done: set[str] = set()
 
     def keep(self, jobs: Jobs, known: dict[str, JobStatus]) -> None:
         """Copy what is due."""
         now = time.monotonic()
-        due = [
-            job
-            for job, status in known.items()
-            if job not in self._done and (status in ENDED or now - self._kept.get(job, -EVERY_S) >= EVERY_S)
-        ]
+        due = [job for job, status in known.items() if job not in self._done and self._is_due(job, status, now)]
         for job in due[:8]:
-            self._copy(jobs, job)
-            self._kept[job] = now
-            if known[job] in ENDED:
+            ended, self._kept[job] = known[job] in ENDED, now
+            copied = self._copy(jobs, job)
+            if ended:
+                self._ended.add(job)
+            if ended and copied:
                 self._done.add(job)
 
-    def _copy(self, jobs: Jobs, job: str) -> None:
+    def _is_due(self, job: str, status: JobStatus, now: float) -> bool:
+        """At once when it has ended, else now and then."""
+        ended_since = status in ENDED and job not in self._ended
+        return ended_since or now - self._kept.get(job, float("-inf")) >= EVERY_S
+
+    def _copy(self, jobs: Jobs, job: str) -> bool:
+        """Says whether all that can be had is there; a disk without room is tried again."""
         with self._services.database.read() as session:
             row = session.execute(select(Attempt.run_id, Attempt.number).where(Attempt.ray_job == job)).first()
         if row is None:
-            return
+            return True
         target = self._services.run_folder(row[0]) / "attempts" / f"{row[1]:04d}" / "driver.log"
         try:
             data = jobs.log(job)
         except RayAway:
-            return
-        if target.parent.is_dir():
-            _bring_up_to(target, capped(data))
+            return True
+        try:
+            if target.parent.is_dir():
+                _bring_up_to(target, capped(data))
+        except OSError as error:
+            log.warning("the log of %s cannot be kept now: %s", job, error)
+            return False
+        return True
 
 
 def _bring_up_to(target: Path, data: bytes) -> None:

@@ -24,6 +24,7 @@ from xpo_ray.api.cluster.jobs import ENDED, Jobs, JobStatus, NewJob, RayAway
 from xpo_ray.api.cluster.link import ClusterView, Link
 from xpo_ray.api.cluster.logs import LogKeeper
 from xpo_ray.api.database.tables import Attempt, Run
+from xpo_ray.api.datasets.room import disk_fault
 from xpo_ray.api.metrics import ATTEMPTS, RAY_UP, RECONCILE
 from xpo_ray.api.runs.life import Conflict
 from xpo_ray.api.services import Services
@@ -32,11 +33,16 @@ from xpo_ray.run_states import ALIVE, FINAL
 from xpo_ray.storage import replace_file
 
 log = logging.getLogger("xpo_ray.api")
-Admit = Callable[[Session, Totals, datetime], list[Run]]
+Admit = Callable[[Session, Totals, datetime, str | None], list[Run]]
 EVERY_S = 1.0
+"""Between two looks at runs under way: a job that dies says nothing."""
+IDLE_S = 5.0
+"""Between two looks where no run is: news wakes the reconciler, but not the end of an idle Ray head, nor another process."""
 FROZEN_S = 5.0
 """A turn that comes so much later than it should means that this process stood still: drivers get their lease anew."""
 LOOK_AT_RESOURCES_S = 10.0
+PREFIX = "run_"
+"""Of the submission ids of attempts; others may have jobs on the same cluster."""
 
 
 class Reconciler:
@@ -50,11 +56,16 @@ class Reconciler:
         self._logs = LogKeeper(services)
         self._up_since = services.clock()
         self._last_turn = time.monotonic()
+        self._rest_s = EVERY_S
         self._looked = float("-inf")
+        self._full: str | None = None
+        """Why nothing new is started: a disk without room."""
 
-    def turn(self) -> None:
-        """Look at everything once, and do what is to be done."""
+    def turn(self) -> float:
+        """Look at everything once, and do what is to be done; returns for how long the next look may wait for news."""
         self._note_freeze()
+        self._rest_s = EVERY_S
+        self._full = disk_fault(self._services)
         with RECONCILE.time():
             try:
                 jobs = self._link.jobs()
@@ -65,13 +76,15 @@ class Reconciler:
                 self._act_on(None, {})
                 raise error
             self._admit_waiting()
-            self._act_on(jobs, known)
-            self._stop_strays(jobs, known)
+            under_way = self._act_on(jobs, known)
+            running = self._stop_strays(jobs, known)
             self._logs.keep(jobs, known)
         self._last_turn = time.monotonic()
+        self._rest_s = EVERY_S if under_way or running else IDLE_S
+        return self._rest_s
 
     def _note_freeze(self) -> None:
-        if time.monotonic() - self._last_turn > EVERY_S + FROZEN_S:
+        if time.monotonic() - self._last_turn > self._rest_s + FROZEN_S:
             self._up_since = self._services.clock()
         self._last_turn = time.monotonic()
 
@@ -86,21 +99,31 @@ class Reconciler:
         RAY_UP.set(0)
 
     def _admit_waiting(self) -> None:
+        with self._services.database.read() as session:
+            if session.scalar(select(Run.id).where(Run.status == "queued").limit(1)) is None:
+                return
         with self._services.database.write() as session:
-            admitted = [run.id for run in self._admit(session, self.view.totals, self._services.clock())]
+            admitted = [run.id for run in self._admit(session, self.view.totals, self._services.clock(), self._full)]
         for run_id in admitted:
             self._services.changes.tell(run_id)
 
-    def _act_on(self, jobs: Jobs | None, known: dict[str, JobStatus]) -> None:
+    def _act_on(self, jobs: Jobs | None, known: dict[str, JobStatus]) -> bool:
+        """Says whether any run is under way."""
         settings = self._services.settings
-        for seen in self._seen(known):
+        found = self._seen(known)
+        for seen in found:
             actions = decide(
-                seen, ray_answers=jobs is not None, lease_s=settings.lease_s, grace_s=settings.stop_grace_s
+                seen,
+                ray_answers=jobs is not None,
+                lease_s=settings.lease_s,
+                grace_s=settings.stop_grace_s,
+                room=self._full is None,
             )
             for action in actions:
                 log.info("run %s attempt %s: %s %s", action.run_id, action.attempt, action.deed, action.why)
                 with suppress(Conflict):  # somebody was faster; the next turn looks again
                     self._do(action, jobs)
+        return bool(found)
 
     def _seen(self, known: dict[str, JobStatus]) -> list[Seen]:
         now = self._services.clock()
@@ -121,7 +144,7 @@ class Reconciler:
             status=run.status,  # type: ignore[arg-type]
             state=attempt.state,  # type: ignore[arg-type]
             job=known.get(attempt.ray_job),
-            silent_s=(now - heard).total_seconds(),
+            silent_s=min((now - heard).total_seconds(), self._services.database.sound_s()),
             stopping_s=None if stopping is None else (now - stopping).total_seconds(),
             retry_in_s=0.0 if run.retry_at is None else (run.retry_at - now).total_seconds(),
         )
@@ -200,11 +223,12 @@ class Reconciler:
             variables={**variables, "RAY_JOB_STOP_WAIT_TIME_S": f"{settings.stop_grace_s:.0f}"},
         )
 
-    def _stop_strays(self, jobs: Jobs, known: dict[str, JobStatus]) -> None:
-        """Jobs of attempts that have ended for the service: they are fenced out, but they hold the cluster."""
-        running = [job for job, status in known.items() if status not in ENDED]
+    def _stop_strays(self, jobs: Jobs, known: dict[str, JobStatus]) -> bool:
+        """Jobs of attempts that have ended for the service: they are fenced out, but they hold the cluster. Says whether any
+        attempt's job is running still."""
+        running = [job for job, status in known.items() if status not in ENDED and job.startswith(PREFIX)]
         if not running:
-            return
+            return False
         with self._services.database.read() as session:
             strays = session.scalars(
                 select(Attempt.ray_job).where(
@@ -215,6 +239,7 @@ class Reconciler:
             ).all()
         for job in strays:
             jobs.stop(job)
+        return True
 
 
 def _job_id(action: Action) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -45,8 +46,8 @@ class Ownership:
         lock.seek(0)
         unclean = lock.read() != b""
         lock.truncate(0)
-        lock.write(f"process {os.getpid()}\n".encode())
-        lock.flush()
+        with suppress(OSError):  # a full disk: the lock holds without its holder's name
+            os.write(lock.fileno(), f"process {os.getpid()}\n".encode())
         return cls(lock, unclean)
 
     def release(self) -> None:

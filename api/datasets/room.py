@@ -18,7 +18,7 @@ from xpo_ray.api.database.tables import Dataset, Run
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 MEASURED_FOR_S = 30.0
 _measured: dict[Path, tuple[float, int]] = {}
 _lock = Lock()
@@ -35,6 +35,13 @@ def check_disk(services: Services, wanted: int = 0) -> None:
             f"{free / GIB:.2f} GiB are free, {wanted / GIB:.2f} GiB are wanted and {floor / GIB:.2f} GiB must remain; "
             "delete runs or datasets",
         )
+
+
+def disk_fault(services: Services) -> str | None:
+    """Whether less than the floor is free under the storage folder, in words; None where there is room."""
+    free = shutil.disk_usage(services.storage).free / MIB
+    floor = services.settings.disk_floor_mib
+    return None if free >= floor else f"{free:.0f} MiB free under the storage folder, the floor is {floor:.0f}"
 
 
 def check_quota(services: Services, caller: Principal, wanted: int = 0) -> None:

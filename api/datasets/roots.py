@@ -1,7 +1,8 @@
 """Which files and hub repositories of the operator a caller may name. Datasets, models and specs are checked against it."""
 
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePath
+from os.path import realpath
+from pathlib import Path
 
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.settings import Settings
@@ -9,12 +10,10 @@ from xpo_ray.api.settings import Settings
 
 def below_roots(settings: Settings, path: str, field: str) -> Path:
     """The path, resolved, below one of settings.roots. Raises Refusal, with the same words whether it exists or not."""
-    roots = [Path(root).resolve() for root in settings.roots]
-    asked = PurePath(path)
-    if "\0" not in path and asked.is_absolute() and ".." not in asked.parts:
-        resolved = Path(path).resolve()
-        if any(resolved.is_relative_to(root) for root in roots):
-            return resolved
+    if "\0" not in path and path.startswith("/") and ".." not in path.split("/"):
+        resolved = realpath(path)
+        if any(_within(resolved, realpath(root)) for root in settings.roots):
+            return Path(resolved)
     raise Refusal(
         422,
         "path_not_allowed",
@@ -22,6 +21,10 @@ def below_roots(settings: Settings, path: str, field: str) -> Path:
         "name an absolute path below one, or upload the files",
         field=field,
     )
+
+
+def _within(resolved: str, root: str) -> bool:
+    return resolved == root or resolved.startswith(root.rstrip("/") + "/")
 
 
 def allowed_repository(settings: Settings, name: str, field: str) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from xpo_ray.api.auth import Principal, allow
@@ -12,6 +13,7 @@ from xpo_ray.api.datasets import intake, store
 from xpo_ray.api.datasets.findings import PREVIEW_ROWS
 from xpo_ray.api.datasets.room import check_disk, check_quota
 from xpo_ray.api.datasets.uploading import Upload, receive
+from xpo_ray.api.idempotency import Idempotency, Once, OnceKey, known, once_of
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.paging import After, Limit, pack, page_of
 from xpo_ray.api.problems import Refusal, not_found
@@ -40,25 +42,35 @@ BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=BODY)
-async def upload_dataset(request: Request, services: TheServices, caller: Principal = allow("submit")) -> DatasetView:
-    """Upload parquet, jsonl, json or csv files, in the order in which they are read. All rows are read before the answer."""
+@router.post("", status_code=201, openapi_extra=BODY, response_model=DatasetView)
+async def upload_dataset(
+    request: Request, services: TheServices, key: OnceKey = None, caller: Principal = allow("submit")
+) -> Response:
+    """Upload parquet, jsonl, json or csv files, in the order in which they are read. All rows are read before the answer.
+
+    With an Idempotency-Key the same name and files make one dataset, however often they are sent.
+    """
     declared = request.headers.get("content-length", "0")
     wanted = int(declared) if declared.isdigit() else 0
-    await run_in_threadpool(_check_room, services, caller, wanted)
+    await run_in_threadpool(_check_room, services, caller, wanted, key)
     dataset_id = new_id("ds")
     with intake.incoming(services, dataset_id) as folder:
         upload = await receive(
             request.headers.get("content-type", ""), request.stream(), folder, lambda: check_disk(services)
         )
-        return await run_in_threadpool(_take, services, caller, dataset_id, upload)
+        once = once_of(request, key, upload.content)
+        return await run_in_threadpool(_take, services, caller, once, dataset_id, upload)
 
 
-@router.post("/register", status_code=201)
-def register_dataset(asked: NewDataset, services: TheServices, caller: Principal = allow("submit")) -> DatasetView:
-    """Register files below the operator's roots, or a hub repository on the operator's list."""
+@router.post("/register", status_code=201, response_model=DatasetView)
+def register_dataset(
+    asked: NewDataset, services: TheServices, once: Once, caller: Principal = allow("submit")
+) -> Response:
+    """Name files or a hub dataset that the operator allows; they stay where they are. With an Idempotency-Key once."""
+    if (before := once.earlier(services, caller)) is not None:
+        return before
     check_disk(services)
-    return store.view(intake.register(services, caller, asked))
+    return intake.register(services, caller, once, asked)
 
 
 @router.get("")
@@ -92,33 +104,35 @@ def preview_dataset(
 @router.delete("/{dataset_id}", status_code=204)
 def delete_dataset(dataset_id: str, services: TheServices, caller: Principal = allow("submit")) -> Response:
     """Delete a dataset that no run needs any more. Uploaded files go; registered ones stay where they are."""
+    with services.database.read() as session:
+        _deletable(session, caller, dataset_id)
+    intake.mark(services, dataset_id)
     with services.database.write() as session:
-        row = session.get(Dataset, dataset_id)
-        if row is None:
-            raise not_found("dataset", dataset_id)
-        if not caller.admin and row.owner != caller.key_id:
-            raise Refusal(
-                403,
-                "not_the_owner",
-                f"dataset {dataset_id} belongs to another key; only its owner or an admin deletes it",
-            )
-        if users := store.users_of(session, row):
-            raise Refusal(
-                409,
-                "dataset_in_use",
-                f"runs that are not finished read it: {', '.join(users[:5])}; cancel them or wait",
-            )
-        session.delete(row)
+        session.delete(_deletable(session, caller, dataset_id))
     intake.remove_files(services, dataset_id)
     return Response(status_code=204)
 
 
-def _check_room(services: Services, caller: Principal, wanted: int) -> None:
+def _deletable(session: Session, caller: Principal, dataset_id: str) -> Dataset:
+    row = session.get(Dataset, dataset_id)
+    if row is None:
+        raise not_found("dataset", dataset_id)
+    if not caller.admin and row.owner != caller.key_id:
+        detail = f"dataset {dataset_id} belongs to another key; only its owner or an admin deletes it"
+        raise Refusal(403, "not_the_owner", detail)
+    if users := store.users_of(session, row):
+        detail = f"runs that are not finished read it: {', '.join(users[:5])}; cancel them or wait"
+        raise Refusal(409, "dataset_in_use", detail)
+    return row
+
+
+def _check_room(services: Services, caller: Principal, wanted: int, key: str | None) -> None:
     check_disk(services, wanted)
-    check_quota(services, caller, wanted)
+    if not known(services, caller, key):  # what is sent again is counted already
+        check_quota(services, caller, wanted)
 
 
-def _take(services: Services, caller: Principal, dataset_id: str, upload: Upload) -> DatasetView:
+def _take(services: Services, caller: Principal, once: Idempotency, dataset_id: str, upload: Upload) -> Response:
     if unknown := sorted(set(upload.fields) - {"name"}):
         raise Refusal(
             422, "upload_invalid", f"unknown field {unknown[0]!r:.60}; known are name and file", field=unknown[0]
@@ -130,8 +144,10 @@ def _take(services: Services, caller: Principal, dataset_id: str, upload: Upload
     except ValidationError as error:
         detail = "name: 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit"
         raise Refusal(422, "upload_invalid", detail, field="name") from error
+    if (before := once.earlier(services, caller)) is not None:
+        return before
     check_quota(services, caller, sum(p.stat().st_size for p in upload.files))
-    return store.view(intake.take_upload(services, caller, dataset_id, name, upload))
+    return intake.take_upload(services, caller, once, dataset_id, name, upload)
 
 
 def _dataset(services: Services, dataset_id: str) -> Dataset:

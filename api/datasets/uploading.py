@@ -3,6 +3,8 @@
 The upload route feeds it; names that a caller gives files become plain names in one new folder.
 """
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +31,14 @@ class Upload:
     folder: Path
     fields: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
+    """Of each file, in the same order."""
+
+    @property
+    def content(self) -> bytes:
+        """What tells this upload from others, however the body was cut into parts."""
+        files = [(path.name, sha256) for path, sha256 in zip(self.files, self.sha256, strict=True)]
+        return json.dumps([self.fields, files], sort_keys=True).encode()
 
 
 async def receive(content_type: str, body: AsyncIterator[bytes], folder: Path, room: Callable[[], None]) -> Upload:
@@ -75,6 +85,7 @@ class _Writer:
         self._field: str | None = None
         self._value = b""
         self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
         return {
@@ -120,12 +131,13 @@ class _Writer:
         path = self.upload.folder / plain_name(options[b"filename"].decode(errors="replace"))
         if path in self.upload.files:
             raise Refusal(422, "upload_invalid", f"two files are called {path.name}; rename one", field="file")
-        self._file = path.open("xb")
+        self._file, self._hash = path.open("xb"), hashlib.sha256()
         self.upload.files.append(path)
 
     def _write(self, data: bytes) -> None:
         if self._file is not None:
             self._file.write(data)
+            self._hash.update(data)
             return
         self._value += data
         if len(self._value) > MAX_FIELD_BYTES:
@@ -138,6 +150,7 @@ class _Writer:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.close()
+        self.upload.sha256.append(self._hash.hexdigest())
 
     def _finish(self) -> None:
         self.whole = True

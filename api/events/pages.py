@@ -13,6 +13,12 @@ def events_after(session: Session, run_id: str, after: int, limit: int) -> list[
     return [_view(row) for row in session.scalars(query)]
 
 
+def newest_events(session: Session, run_id: str, limit: int) -> list[EventView]:
+    """At most so many of the last events, in order."""
+    query = select(Event).where(Event.run_id == run_id).order_by(Event.seq.desc()).limit(limit)
+    return [_view(row) for row in session.scalars(query)][::-1]
+
+
 def _view(row: Event) -> EventView:
     return EventView(
         seq=row.seq,

@@ -8,9 +8,10 @@ from fastapi.responses import StreamingResponse
 from xpo_ray.api.auth import Principal, allow, own_run
 from xpo_ray.api.events.iterations import iterations_of
 from xpo_ray.api.events.metrics import metrics_of
-from xpo_ray.api.events.pages import events_after
+from xpo_ray.api.events.pages import events_after, newest_events
 from xpo_ray.api.events.stream import OpenStreams, stream
 from xpo_ray.api.paging import Limit
+from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import TheServices
 from xpo_ray.wire.artifacts import IterationView
 from xpo_ray.wire.base import Page
@@ -23,12 +24,20 @@ Seq = Annotated[int, Query(ge=0, lt=2**63)]
 
 @router.get("/events")
 def list_events(
-    run_id: str, services: TheServices, after: Seq = 0, limit: Limit = 50, caller: Principal = allow("read")
+    run_id: str,
+    services: TheServices,
+    after: Seq | None = None,
+    limit: Limit = 50,
+    newest: Annotated[bool, Query()] = False,
+    caller: Principal = allow("read"),
 ) -> Page[EventView]:
-    """Events behind `after`, in order; `next` is the last one's `seq`, None behind the last."""
+    """Events behind `after`, in order; with `newest` the last ones, in order too. `next` is the last one's `seq`, None behind
+    the last. `seq` has no gap: those before a page are the ones behind its first `seq` less `limit` and one."""
+    if newest and after is not None:
+        raise Refusal(422, "request_invalid", "name either after or newest: the newest are behind all", field="newest")
     with services.database.read() as session:
         own_run(session, caller, run_id, change=False)
-        items = events_after(session, run_id, after, limit)
+        items = newest_events(session, run_id, limit) if newest else events_after(session, run_id, after or 0, limit)
     return Page(items=items, next=str(items[-1].seq) if items else None)
 
 

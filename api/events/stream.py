@@ -44,8 +44,15 @@ class OpenStreams:
                 del self._open[key_id]
 
 
-async def stream(services: Services, streams: OpenStreams, key_id: str, run_id: str, after: int) -> AsyncIterator[str]:
-    """Events behind `after`, then new ones as they come."""
+async def stream(
+    services: Services,
+    streams: OpenStreams,
+    key_id: str,
+    run_id: str,
+    after: int,
+    heartbeat_s: float = HEARTBEAT_S,
+) -> AsyncIterator[str]:
+    """Events behind `after`, then new ones as they come; a comment where there was nothing to say for `heartbeat_s`."""
     spoken = time.monotonic()
     with streams.opened(key_id):
         yield ": the events of this run\n\n"
@@ -58,10 +65,10 @@ async def stream(services: Services, streams: OpenStreams, key_id: str, run_id: 
                 return
             if page:
                 continue
-            if time.monotonic() - spoken >= HEARTBEAT_S:
+            if time.monotonic() - spoken >= heartbeat_s:
                 yield ": alive\n\n"
                 spoken = time.monotonic()
-            await services.changes.wait(run_id, LOOK_EVERY_S)
+            await services.changes.wait(run_id, min(LOOK_EVERY_S, heartbeat_s))
 
 
 def framed(event: EventView) -> str:

@@ -12,12 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from xpo_ray.api.auth import Principal, allow, public
 from xpo_ray.api.database.tables import Fact, Run
+from xpo_ray.api.datasets.room import disk_fault
 from xpo_ray.api.metrics import DATABASE_UP, DISK_FREE, QUEUED, REGISTRY, RUNS
 from xpo_ray.api.services import Services, TheServices
 from xpo_ray.wire.base import Answer
 
 router = APIRouter(tags=["health"])
-MIB = 2**20
 PROBE_EVERY_S = 1.0
 
 
@@ -82,10 +82,3 @@ def database_fault(services: Services) -> str | None:
     except SQLAlchemyError as error:
         return f"cannot be written: {type(error).__name__}"
     return None
-
-
-def disk_fault(services: Services) -> str | None:
-    """Whether less than the floor is free under the storage folder."""
-    free = shutil.disk_usage(services.storage).free / MIB
-    floor = services.settings.disk_floor_mib
-    return None if free >= floor else f"{free:.0f} MiB free under the storage folder, the floor is {floor:.0f}"

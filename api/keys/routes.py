@@ -52,4 +52,5 @@ def revoke_key(key_id: str, services: TheServices, caller: Principal = allow("ad
         if key is None:
             raise not_found("key", key_id)
         store.revoke(key, services.clock())
+    services.callers.forget()
     return Response(status_code=204)

@@ -62,6 +62,7 @@ def log_out(request: Request, services: TheServices, _anybody: None = public()) 
         same_origin(request)
         with services.database.write() as session:
             session.execute(delete(Login).where(Login.token_sha256 == sha256(cookie)))
+        services.callers.forget()
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer

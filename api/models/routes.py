@@ -1,10 +1,12 @@
 """Models over REST."""
 
 from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
 
 from xpo_ray.api.auth import Principal, allow
 from xpo_ray.api.database.tables import Model
 from xpo_ray.api.datasets.roots import allowed_repository
+from xpo_ray.api.idempotency import Once
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.models import store
 from xpo_ray.api.models.checking import checked_folder
@@ -17,13 +19,19 @@ from xpo_ray.wire.data import ModelView, NewModel
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-@router.post("", status_code=201)
-def register_model(asked: NewModel, services: TheServices, caller: Principal = allow("submit")) -> ModelView:
-    """Register a folder below the operator's roots, or a hub repository on the operator's list."""
+@router.post("", status_code=201, response_model=ModelView)
+def register_model(asked: NewModel, services: TheServices, once: Once, caller: Principal = allow("submit")) -> Response:
+    """Register a folder below the operator's roots, or a hub repository on the operator's list. With an Idempotency-Key the
+    same request makes one model, however often it is sent."""
+    if (before := once.earlier(services, caller)) is not None:
+        return before
     row = _row(services, caller, asked)
-    with services.database.write() as session:
+
+    def effect(session: Session) -> ModelView:
         session.add(row)
-    return store.view(row)
+        return store.view(row)
+
+    return once.answer(services, caller, effect)
 
 
 @router.get("")

@@ -6,20 +6,23 @@ The folder is written before the row: a folder without a row is swept, a row wit
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from pydantic_core import to_json
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import Session
 
 from xpo_ray.api.auth import Principal
-from xpo_ray.api.database.tables import Run, Webhook
+from xpo_ray.api.database.tables import Event, Key, Run, Webhook
 from xpo_ray.api.datasets.room import check_disk, check_quota
-from xpo_ray.api.events.store import append
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.run_states import FINAL
 from xpo_ray.spec.loading import digest
 from xpo_ray.spec.run import RunSpec
-from xpo_ray.storage import to_json, write_once
+from xpo_ray.storage import write_new
 from xpo_ray.wire.runs import Submission
+
+QUEUED = select(func.count()).select_from(Run).where(Run.status == "queued")
+NEW_RUN, NEW_EVENT = insert(Run), insert(Event)
 
 
 def check_room(services: Services, caller: Principal) -> None:
@@ -31,10 +34,9 @@ def check_room(services: Services, caller: Principal) -> None:
 def make_folder(services: Services, run_id: str, spec: RunSpec) -> Path:
     """The run's folder with its run.json, durably."""
     root = services.run_folder(run_id)
-    root.mkdir(parents=True, exist_ok=True)
     plain = spec.model_dump(mode="json")
     record = {"run_id": run_id, "created": services.clock().timestamp(), "spec": plain, "spec_sha256": digest(plain)}
-    write_once(root / "run.json", to_json(record))
+    write_new(root / "run.json", to_json(record, indent=1) + b"\n")
     return root
 
 
@@ -48,17 +50,18 @@ def enqueue(
     origin: tuple[str, int] | None = None,
 ) -> Run:
     """The row and its first event, in the caller's transaction. Raises Refusal where a quota is used up."""
-    _check_counts(session, services, caller)
+    connection = session.connection()
+    _check_counts(connection, services, caller)
     _check_webhooks(session, caller, asked.webhooks)
     now = services.clock()
-    run = Run(
+    values: dict[str, Any] = dict(
         id=run_id,
         owner=caller.key_id,
         name=spec.name,
         status="queued",
         attempt=0,
         version=1,
-        event_seq=0,
+        event_seq=1,
         priority=asked.priority,
         notes=dict(asked.metadata),
         **asked.reservation.model_dump(),
@@ -74,25 +77,34 @@ def enqueue(
         forked_run=None if origin is None else origin[0],
         forked_iteration=None if origin is None else origin[1],
     )
-    session.add(run)
-    session.flush()
     told: dict[str, Any] = {"owner": caller.key_id, "priority": asked.priority}
     if origin is not None:
         told["forked_from"] = {"run": origin[0], "iteration": origin[1]}
-    append(session, run_id, "run_queued", told, now)
-    session.refresh(run)
-    return run
+    connection.execute(NEW_RUN, values)
+    first = {
+        "run_id": run_id,
+        "seq": 1,
+        "type": "run_queued",
+        "level": "info",
+        "attempt": 0,
+        "at": now,
+        "payload": told,
+    }
+    connection.execute(NEW_EVENT, first)
+    return Run(**values)
 
 
-def _check_counts(session: Session, services: Services, caller: Principal) -> None:
+def _check_counts(connection: Connection, services: Services, caller: Principal) -> None:
     most = services.settings.limits.queued_runs
-    queued = session.scalar(select(func.count()).select_from(Run).where(Run.status == "queued")) or 0
+    queued = connection.execute(QUEUED).scalar_one()
     if queued >= most:
         raise _full(f"{queued} runs are queued, the service takes {most}")
     own = caller.quotas.active_runs
     if own is not None:
+        # One submission of a key at a time counts. NO KEY UPDATE: rows that refer to the key hold a share of its row already.
+        connection.execute(select(Key.id).where(Key.id == caller.key_id).with_for_update(key_share=True))
         active = select(func.count()).select_from(Run).where(Run.owner == caller.key_id)
-        count = session.scalar(active.where(Run.status.not_in([*FINAL, "paused"]))) or 0
+        count = connection.execute(active.where(Run.status.not_in([*FINAL, "paused"]))).scalar_one()
         if count >= own:
             raise _full(f"this key has {count} active runs, its quota is {own}")
 

@@ -1,4 +1,8 @@
-"""A new run whose initial model is that of an iteration of another. The parent cannot be deleted while its fork is there."""
+"""A new run whose initial model is that of an iteration of another. The parent cannot be deleted while its fork is there.
+
+Whoever may submit may fork any run that they may read. The parent's named secrets go on only with its owner or an admin; a fork
+of anybody else has none but those that it names, as a submission does.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,9 @@ from xpo_ray.spec.run import RunSpec
 from xpo_ray.wire.runs import Fork, Reservation, Retention, RunView, Submission
 
 
-def fork_spec(services: Services, parent: Run, asked: Fork, run_id: str) -> tuple[Submission, RunSpec]:
+def fork_spec(
+    services: Services, caller: Principal, parent: Run, asked: Fork, run_id: str
+) -> tuple[Submission, RunSpec]:
     """The submission and the resolved spec of a fork. Raises Refusal."""
     if "model" in asked.changes and {"path", "registered"} & set(asked.changes["model"] or {}):
         raise Refusal(
@@ -34,10 +40,17 @@ def fork_spec(services: Services, parent: Run, asked: Fork, run_id: str) -> tupl
         metadata=asked.metadata,
         reservation=asked.reservation or Reservation(cpus=parent.cpus, gpus=parent.gpus, memory_gib=parent.memory_gib),
         retention=Retention.model_validate(parent.retention),
-        secrets=list(parent.secrets),
+        secrets=secrets_of(caller, parent, asked),
     )
     folder = _model(services, parent, asked.iteration)
     return submission, resolved(services, raw, submission.secrets, run_id, model=folder)
+
+
+def secrets_of(caller: Principal, parent: Run, asked: Fork) -> list[str]:
+    """Names of the secrets that a fork has: those that it names, else its parent's where the caller has a right to them."""
+    if asked.secrets is not None:
+        return list(asked.secrets)
+    return list(parent.secrets) if caller.admin or parent.owner == caller.key_id else []
 
 
 def enqueue_fork(

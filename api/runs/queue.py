@@ -64,8 +64,9 @@ def admit(queued: Sequence[Waiting], held: Amount, totals: Amount) -> tuple[list
     return started, None
 
 
-def admit_waiting(session: Session, totals: Amount, now: datetime) -> list[Run]:
-    """Bring the runs that fit to `starting`, each with its first or next attempt; says of the head why it waits."""
+def admit_waiting(session: Session, totals: Amount, now: datetime, fault: str | None = None) -> list[Run]:
+    """Bring the runs that fit to `starting`, each with its first or next attempt; says of the head why it waits. With a fault,
+    a full disk, none is started."""
     rows = list(
         session.scalars(
             select(Run)
@@ -79,7 +80,8 @@ def admit_waiting(session: Session, totals: Amount, now: datetime) -> list[Run]:
         return []
     sums = select(func.sum(Run.cpus), func.sum(Run.gpus), func.sum(Run.memory_gib)).where(Run.status.in_(ALIVE))
     held = session.execute(sums).one()
-    started, why = admit([Waiting(r.id, r) for r in rows], Held(*(v or 0.0 for v in held)), totals)
+    waiting = [Waiting(r.id, r) for r in rows]
+    started, why = ([], fault) if fault is not None else admit(waiting, Held(*(v or 0.0 for v in held)), totals)
     admitted = [r for r in rows if r.id in started]
     for run in admitted:
         begin_attempt(session, run, now, why="admitted")

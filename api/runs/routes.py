@@ -9,12 +9,12 @@ from xpo_ray.api.auth import Principal, allow, own_run
 from xpo_ray.api.idempotency import Once
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.paging import After, Limit, pack, page_of
-from xpo_ray.api.problems import Refusal
+from xpo_ray.api.problems import Refusal, not_found
 from xpo_ray.api.runs import commands, deletion, store
 from xpo_ray.api.runs.admission import check_room, enqueue, make_folder
 from xpo_ray.api.runs.forks import enqueue_fork, fork_spec
 from xpo_ray.api.runs.specs import resolved
-from xpo_ray.api.runs.views import attempt_view, run_view, run_views
+from xpo_ray.api.runs.views import attempt_view, found_run, run_view, run_views
 from xpo_ray.api.services import TheServices
 from xpo_ray.run_states import Status
 from xpo_ray.wire.base import Page
@@ -69,13 +69,13 @@ def list_runs(
     return page_of(views, limit, lambda v: pack(v.created_at.isoformat(), v.id))
 
 
-@router.get("/{run_id}")
-def get_run(run_id: str, services: TheServices, response: Response, caller: Principal = allow("read")) -> RunView:
+@router.get("/{run_id}", response_model=RunView)
+async def get_run(run_id: str, services: TheServices, _caller: Principal = allow("read")) -> Response:
     """One run; its version is the ETag."""
-    with services.database.read() as session:
-        view = run_view(session, own_run(session, caller, run_id, change=False))
-    response.headers["ETag"] = f'"{view.version}"'
-    return view
+    view = await services.database.glance(lambda connection: found_run(connection, run_id))
+    if view is None:
+        raise not_found("run", run_id)
+    return Response(view.model_dump_json(), media_type="application/json", headers={"ETag": f'"{view.version}"'})
 
 
 @router.patch("/{run_id}")
@@ -132,14 +132,15 @@ def delete_run(run_id: str, services: TheServices, caller: Principal = allow("su
 def fork_run(
     run_id: str, asked: Fork, services: TheServices, once: Once, caller: Principal = allow("submit")
 ) -> Response:
-    """Queue a new run that starts from the model of an iteration of this one."""
+    """Queue a new run that starts from the model of an iteration of this one, which need not be the caller's own. Its named
+    secrets are inherited by its owner and by admins alone; others name those that they want in `secrets`."""
     if (before := once.earlier(services, caller)) is not None:
         return before
     check_room(services, caller)
     with services.database.read() as session:
         parent = own_run(session, caller, run_id, change=False)
     fork_id = new_id("run")
-    made = fork_spec(services, parent, asked, fork_id)
+    made = fork_spec(services, caller, parent, asked, fork_id)
     make_folder(services, fork_id, made[1])
 
     def effect(session: Session) -> RunView:

@@ -41,8 +41,7 @@ def resolved(
         )
     raw = copy.deepcopy(raw)
     _check_output(raw)
-    with services.database.read() as session:
-        own = _named(session, raw)
+    own = _named(services, raw)
     if model is not None:
         raw["model"] = {**(raw.get("model") or {}), "path": str(model)}
         own.add(str(model))
@@ -67,8 +66,17 @@ def _check_output(raw: dict[str, Any]) -> None:
         )
 
 
-def _named(session: Session, raw: dict[str, Any]) -> set[str]:
+def _named(services: Services, raw: dict[str, Any]) -> set[str]:
     """Replace ids of datasets and models by what they stand for; returns the paths that came from there."""
+    data, model = raw.get("data"), raw.get("model")
+    kinds = [part.get("kind") for part in (data.values() if isinstance(data, dict) else ()) if isinstance(part, dict)]
+    if "dataset" not in kinds and not (isinstance(model, dict) and "registered" in model):
+        return set()
+    with services.database.read() as session:
+        return _looked_up(session, raw)
+
+
+def _looked_up(session: Session, raw: dict[str, Any]) -> set[str]:
     own: set[str] = set()
     data = raw.get("data")
     for part in ("source", "evaluation"):
@@ -132,7 +140,8 @@ def _check_files(services: Services, path: str, field: str) -> None:
     for number, file in enumerate(found):
         if number >= MOST_FILES:
             raise Refusal(422, "path_not_allowed", f"{field} {path!r:.200}: over {MOST_FILES} files", field=field)
-        _below(services, str(file), field)
+        if str(file) != path:
+            _below(services, str(file), field)
 
 
 def _below(services: Services, path: str, field: str) -> None:

@@ -1,12 +1,46 @@
-"""Rows of runs and attempts as they go over the wire. Reads the session that it is given; never writes."""
+"""Rows of runs and attempts as they go over the wire. Reads the session or connection that it is given; never writes."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select
+from sqlalchemy.orm import Session, aliased
 
 from xpo_ray.api.database.tables import Attempt, Run
 from xpo_ray.wire.runs import AttemptView, Origin, Progress, Reservation, Retention, RunError, RunView
+
+Ahead = aliased(Run)
+SHOWN = (
+    *(Run.id, Run.created_at, Run.name, Run.status, Run.owner, Run.attempt, Run.version, Run.started_at),
+    *(Run.finished_at, Run.priority, Run.waiting_for, Run.notes, Run.cpus, Run.gpus, Run.memory_gib, Run.retention),
+    *(Run.spec, Run.progress, Run.error, Run.result, Run.forked_run, Run.forked_iteration),
+)
+
+
+def _ahead(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    """How many queued runs fulfil these; each is a range of the index `runs_queue`. A queued run is never being deleted."""
+    count = select(func.count()).select_from(Ahead).where(Ahead.status == "queued", *conditions)
+    return count.correlate(Run).scalar_subquery()
+
+
+POSITION = case(
+    (
+        Run.status == "queued",
+        1
+        + _ahead(Ahead.priority > Run.priority)
+        + _ahead(Ahead.priority == Run.priority, Ahead.queued_at < Run.queued_at)
+        + _ahead(Ahead.priority == Run.priority, Ahead.queued_at == Run.queued_at, Ahead.id < Run.id),
+    )
+)
+ONE = select(*SHOWN, POSITION.label("position")).where(Run.id == bindparam("run_id"), Run.deleting.is_(False))
+
+PLACE = select(POSITION).where(Run.id == bindparam("run_id"))
+
+
+def found_run(connection: Connection, run_id: str) -> RunView | None:
+    """A run by one small query; None where there is none. For `Database.glance`."""
+    row = connection.execute(ONE, {"run_id": run_id}).one_or_none()
+    return None if row is None else _view(row, row.position)
 
 
 def run_views(session: Session, runs: Sequence[Run]) -> list[RunView]:
@@ -18,7 +52,9 @@ def run_views(session: Session, runs: Sequence[Run]) -> list[RunView]:
 
 def run_view(session: Session, run: Run) -> RunView:
     """One run."""
-    return run_views(session, [run])[0]
+    if run.status != "queued":
+        return _view(run, None)
+    return _view(run, session.connection().execute(PLACE, {"run_id": run.id}).scalar_one())
 
 
 def attempt_view(row: Attempt) -> AttemptView:
@@ -43,7 +79,7 @@ def _positions(session: Session, ids: list[str]) -> dict[str, int]:
     return {run_id: int(position) for run_id, position in found}
 
 
-def _view(run: Run, position: int | None) -> RunView:
+def _view(run: Run | Row[*tuple[Any, ...]], position: int | None) -> RunView:
     result = run.result or {}
     forked = None
     if run.forked_run is not None and run.forked_iteration is not None:

@@ -82,6 +82,7 @@ def test_selm_trains_an_adapter_and_ends_with_a_merged_model(world: World, selm_
         assert_begins_at_the_reference(selm_adapter, iteration)
 
 
+@pytest.mark.faults
 def test_deaths_do_not_change_a_bit_of_it(
     world: World, selm_adapter: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_xpo_online_hands_the_adapter_over_and_its_reference_stays_the_base(worl
     assert ran.heard.of(StepDone)[-1].metrics["kl/reference_policy"] != 0.0
 
 
+@pytest.mark.faults
 def test_a_trainer_that_dies_before_the_first_checkpoint_brings_the_policy_back_to_the_base(
     world: World, xpo_adapter: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

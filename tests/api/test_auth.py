@@ -1,17 +1,21 @@
 """Who may what: each scope against representative routes, keys that are no good, and the pages' cookie."""
 
 import re
+from datetime import timedelta
 from zlib import crc32
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Connection, event
 
 from tests.api.clock import SettableClock
 from tests.api.conftest import Headers, MakeKey
-from xpo_ray.api.auth import COOKIE
+from xpo_ray.api.auth import COOKIE, Principal
 from xpo_ray.api.database.tables import Key, Login
+from xpo_ray.api.keys.known import KEPT_FOR, Known, KnownCallers
+from xpo_ray.api.keys.secret import sha256
 from xpo_ray.api.services import Services
-from xpo_ray.wire.keys import Scope
+from xpo_ray.wire.keys import Quotas, Scope
 
 ROUTES = [
     ("POST", "/v1/keys", {"admin"}),
@@ -154,3 +158,89 @@ def test_sessions_end(api: TestClient, services: Services, reader: Headers, cloc
     assert api.delete("/v1/session").status_code == 204, "a session that has ended can be left"
     with services.database.read() as session:
         assert session.query(Login).all() == []
+
+
+def test_a_caller_who_was_just_looked_up_is_not_looked_up_again(
+    api: TestClient, services: Services, reader: Headers, clock: SettableClock
+) -> None:
+    asked: list[str] = []
+
+    def note(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        asked.append(statement)
+
+    api.get("/v1/runs/run_none", headers=reader)
+    event.listen(services.database.engine, "before_cursor_execute", note)
+    assert api.get("/v1/runs/run_none", headers=reader).status_code == 404
+    assert ["FROM keys" in statement for statement in asked] == [False], "one query, for the run"
+    clock.advance(seconds=KEPT_FOR.total_seconds())
+    assert api.get("/v1/runs/run_none", headers=reader).status_code == 404
+    assert ["FROM keys" in statement for statement in asked if "SELECT" in statement] == [False, True, False]
+
+
+def test_a_caller_who_was_just_looked_up_is_refused_from_the_moment_of_the_change(
+    api: TestClient, admin: Headers, make_headers: MakeKey, clock: SettableClock
+) -> None:
+    revoked, ending = make_headers("read"), make_headers("read", days=1)
+    clock.advance(days=1, seconds=-1)
+    key_id = api.get("/v1/keys/self", headers=revoked).json()["id"]
+    assert api.get("/v1/keys/self", headers=ending).status_code == 200
+    assert api.delete(f"/v1/keys/{key_id}", headers=admin).status_code == 204
+    assert "revoked" in api.get("/v1/keys/self", headers=revoked).json()["detail"]
+    clock.advance(seconds=1)
+    assert "expired" in api.get("/v1/keys/self", headers=ending).json()["detail"]
+
+
+def test_a_session_that_was_just_looked_up_ends_with_its_leaving_and_with_its_time(
+    api: TestClient, reader: Headers, clock: SettableClock
+) -> None:
+    key = {"key": reader["Authorization"].removeprefix("Bearer ")}
+    api.post("/v1/session", json=key)
+    kept = {"Cookie": f"{COOKIE}={api.cookies[COOKIE]}"}
+    assert api.get("/v1/session").status_code == 200
+    assert api.delete("/v1/session").status_code == 204
+    assert api.get("/v1/session", headers=kept).status_code == 401
+    api.post("/v1/session", json=key)
+    clock.advance(hours=12, seconds=-1)
+    assert api.get("/v1/session").status_code == 200
+    clock.advance(seconds=1)
+    assert api.get("/v1/session").status_code == 401
+
+
+def test_what_another_process_revoked_is_refused_after_two_seconds_at_most(
+    both_databases: str, api: TestClient, services: Services, reader: Headers, clock: SettableClock
+) -> None:
+    assert api.get("/v1/keys/self", headers=reader).status_code == 200, both_databases
+    with services.database.write() as session:
+        session.query(Key).filter_by(name="reader").one().revoked_at = clock()
+    assert KEPT_FOR.total_seconds() <= 2
+    clock.advance(seconds=2)
+    assert api.get("/v1/keys/self", headers=reader).status_code == 401
+
+
+def test_a_cookie_is_no_key_and_a_key_no_cookie_however_well_they_are_known(api: TestClient, reader: Headers) -> None:
+    key = reader["Authorization"].removeprefix("Bearer ")
+    api.post("/v1/session", json={"key": key})
+    cookie = api.cookies.pop(COOKIE)
+    for good in (reader, {"Cookie": f"{COOKIE}={cookie}"}):
+        assert api.get("/v1/keys/self", headers=good).status_code == 200
+    for bad in ({"Authorization": f"Bearer {cookie}"}, {"Cookie": f"{COOKIE}={key}"}):
+        assert api.get("/v1/keys/self", headers=bad).status_code == 401
+
+
+def test_a_look_up_that_began_before_a_change_is_not_kept(clock: SettableClock) -> None:
+    callers = KnownCallers()
+    known = Known(Principal("key_1", "k", frozenset({"read"}), Quotas(), "key"), clock(), clock() + KEPT_FOR)
+    before = callers.changes
+    callers.forget()
+    callers.keep("key x", known, before)
+    assert callers.get("key x", clock()) is None
+    callers.keep("key x", known, callers.changes)
+    assert callers.get("key x", clock()) is known.principal
+    assert callers.get("key x", clock() - timedelta(seconds=1)) is None, "the clock was set back"
+
+
+def test_secrets_are_kept_by_their_hash_alone(api: TestClient, services: Services, reader: Headers) -> None:
+    secret = reader["Authorization"].removeprefix("Bearer ")
+    api.get("/v1/keys/self", headers=reader)
+    assert sha256(secret) in str(vars(services.callers))
+    assert secret not in str(vars(services.callers))

@@ -62,3 +62,16 @@ def test_listeners_are_called_at_any_news_also_before_a_loop_is_bound() -> None:
     changes.tell("run_a")
     changes.tell("run_b")
     assert called == [1, 1]
+
+
+def test_mere_progress_wakes_who_watches_and_no_listener() -> None:
+    async def waits() -> tuple[bool, list[int]]:
+        changes, called = Changes(), list[int]()
+        changes.listen(lambda: called.append(1))
+        changes.bind(asyncio.get_running_loop())
+        waiting = asyncio.create_task(changes.wait("run_a", 30))
+        await asyncio.sleep(0)
+        changes.tell("run_a", progress=True)
+        return await waiting, called
+
+    assert asyncio.run(waits()) == (True, [])

@@ -1,10 +1,12 @@
-"""The two ways into the database, on both dialects."""
+"""The ways into the database, on both dialects."""
 
+import asyncio
 import threading
 from datetime import UTC, datetime, timedelta, timezone
+from threading import current_thread
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.api.clock import SettableClock
@@ -126,3 +128,39 @@ def test_a_full_database_gives_an_operational_error_and_keeps_what_it_had(servic
     with services.database.read() as session:
         assert session.get(Fact, "a") is not None
         assert session.get(Fact, "b") is None
+
+
+def test_a_glance_sees_what_was_committed_last_and_goes_on_after_a_close(
+    both_databases: str, services: Services
+) -> None:
+    def look(connection: Connection) -> tuple[int, str]:
+        return connection.execute(select(Fact.value).where(Fact.name == "a")).scalar_one()["n"], current_thread().name
+
+    async def glances() -> list[tuple[int, str]]:
+        found = []
+        for n in range(3):
+            with services.database.write() as session:
+                session.merge(Fact(name="a", value={"n": n}))
+            found.append(await services.database.glance(look))
+        return found
+
+    found = asyncio.run(glances())
+    assert [n for n, _ in found] == [0, 1, 2]
+    on_the_loop = {thread == current_thread().name for _, thread in found}
+    assert on_the_loop == {services.database.on_sqlite}, both_databases
+    services.database.close()
+    assert asyncio.run(services.database.glance(look))[0] == 2
+
+
+def test_a_glance_does_not_wait_for_a_writer_and_a_writer_not_for_it(both_databases: str, services: Services) -> None:
+    def count(connection: Connection) -> int:
+        return len(connection.execute(select(Fact)).all())
+
+    with services.database.write() as session:
+        session.add(Fact(name="a", value={}))
+        session.flush()
+        assert asyncio.run(services.database.glance(count)) == 0, both_databases
+    assert asyncio.run(services.database.glance(count)) == 1
+    with services.database.write() as session:
+        session.execute(text("DELETE FROM facts"))
+    assert asyncio.run(services.database.glance(count)) == 0

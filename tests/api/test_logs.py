@@ -32,7 +32,9 @@ def test_a_line_is_json_with_level_logger_and_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", [new_secret(), new_secret("session_"), new_secret("ticket_"), "attempt_" + "09af" * 16, OPERATORS]
+    "secret",
+    [new_secret(), new_secret("session_"), new_secret("ticket_"), "attempt_" + "09af" * 16, OPERATORS],
+    ids=["key", "session", "ticket", "attempt", "operator's"],
 )
 def test_keys_sessions_and_the_operators_secrets_are_blacked_out_by_value(secret: str) -> None:
     try:

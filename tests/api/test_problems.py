@@ -92,3 +92,11 @@ def test_what_is_no_json_and_what_is_no_route_are_problems_too(api: TestClient, 
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert "POST" in cases[2][0].headers["allow"]
+
+
+def test_a_body_that_is_not_json_or_is_not_there_says_so(api: TestClient, admin: Headers) -> None:
+    headers = {**admin, "Content-Type": "application/json"}
+    broken = api.post("/v1/keys", content=b'{"name": ', headers=headers).json()
+    assert broken["detail"].startswith("the body: not JSON at character 9: ")
+    assert broken["field"] is None
+    assert api.post("/v1/keys", headers=headers).json()["detail"] == "the body: Field required"

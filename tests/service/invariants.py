@@ -29,6 +29,8 @@ class Tally:
     """Committed tables that a later attempt made again."""
     twice_in_lineage: int
     replayed: int
+    replaced: int
+    """Actors."""
 
 
 def faults_of(storage: Path, database_url: str, run_id: str, *, canary: str | None = None) -> list[str]:
@@ -62,8 +64,20 @@ def tally(root: Path) -> Tally:
             if e["type"] == "ShardDone" and e["fresh"] and e["stage"] != "held-out":
                 again += f"iteration-{e['iteration']:04d}/{e['stage']}/shard-{e['shard']:05d}" in adopted
     ledger = _ledger(root)
-    replayed = sum(e["replayed"] for p in (root / "attempts").glob("*/journal.jsonl") for e in _steps_of(p))
-    return Tally(len(list((root / "attempts").iterdir())), again, len(ledger) - len(set(ledger)), replayed)
+    events = told(root)
+    replayed = sum(e["replayed"] for e in events if e["type"] == "StepDone")
+    replaced = sum(e["type"] == "ActorReplaced" for e in events)
+    attempts = len(list((root / "attempts").iterdir()))
+    return Tally(attempts, again, len(ledger) - len(set(ledger)), replayed, replaced)
+
+
+def new_work_s(root: Path, struck_at: float, attempt: int) -> float | None:
+    """Seconds from a disturbance to the first new shard or step after it was dealt with: by the next attempt, or in the place
+    of an actor. Where it needed neither, to the first new work at all; None where there was none left to do."""
+    later = [e for e in told(root) if e["at"] > struck_at]
+    noticed = [e["at"] for e in later if e["attempt"] > attempt or e["type"] == "ActorReplaced"]
+    new = [e["at"] for e in later if e["at"] >= min(noticed, default=struck_at) and _is_new_work(e)]
+    return min(new) - struck_at if new else None
 
 
 def _log(run: Run, events: list[Event]) -> Iterator[str]:
@@ -148,8 +162,15 @@ def _ledger(root: Path) -> list[tuple[int, int]]:
     return [(i, s) for c in lineage(checkpoints, checkpoints[-1]) for i, s, _ in c.ledger]
 
 
-def _steps_of(journal: Path) -> Iterator[dict[str, Any]]:
-    return (e for e in _lines(journal) if e["type"] == "StepDone")
+def told(root: Path) -> list[dict[str, Any]]:
+    """The records of all journals of a run."""
+    return [e for path in sorted((root / "attempts").glob("*/journal.jsonl")) for e in _lines(path)]
+
+
+def _is_new_work(event: dict[str, Any]) -> bool:
+    if event["type"] == "ShardDone":
+        return bool(event["fresh"]) and event["stage"] != "held-out"
+    return event["type"] == "StepDone" and not event["replayed"]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

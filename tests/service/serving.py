@@ -5,6 +5,7 @@ The head outlives the API's process; `stop` ends both, by their pids.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,10 @@ import httpx
 from xpo_ray.run_states import FINAL
 
 COMMAND = [sys.executable, "-c", "from xpo_ray.cli import main; main()"]
+
+
+class Ended(AssertionError):
+    """A service has ended before it was ready."""
 
 
 @dataclass
@@ -43,8 +48,8 @@ class Service:
     def key(self) -> str:
         return (self.storage / "admin.key").read_text().strip()
 
-    def start(self, **environment: str) -> None:
-        """Start the API; returns when it is ready."""
+    def start(self, *, probe: str = "/readyz", **environment: str) -> None:
+        """Start the API; returns when it is ready, or when another probe answers well."""
         command = [*COMMAND, "serve", "--port", str(self.port), "--storage", str(self.storage)]
         command += ["--database-url", self.database_url, "--admin-key-file", str(self.storage / "admin.key")]
         command += ["--root", str(self.world), "--plugin", "vowels:score", "--plugin-path", str(self.world)]
@@ -56,7 +61,7 @@ class Service:
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
-        self._until_ready()
+        self._until_ready(probe)
 
     def kill(self) -> None:
         """SIGKILL for the API, and for it alone."""
@@ -115,14 +120,24 @@ class Service:
     def root(self, run_id: str) -> Path:
         return self.storage / "runs" / run_id
 
-    def _until_ready(self, within_s: float = 60) -> None:
+    def actors(self) -> list[dict[str, Any]]:
+        """The actors of the head as Ray's state tells them; the driver of a run made those below `<run>/<attempt>/`."""
+        record = json.loads((self.storage / "ray" / "head.json").read_text())
+        token = (self.storage / "ray" / "token").read_text().strip()
+        address = f"http://127.0.0.1:{record['dashboard_port']}/api/v0/actors?limit=10000&detail=1"
+        answer = httpx.get(address, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
+        return found
+
+    def _until_ready(self, probe: str, within_s: float = 60) -> None:
         assert self.process is not None
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise AssertionError(f"the service ended with {self.process.returncode}:\n{self.words()}")
+                raise Ended(f"the service ended with {self.process.returncode}:\n{self.words()}")
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                if httpx.get(self.url + probe, timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
@@ -157,6 +172,14 @@ def driver_pid(service: Service, run_id: str) -> int:
     return int(json.loads(record.read_text())["pid"])
 
 
+def actor_pid(service: Service, run_id: str, role: str) -> int:
+    """The process of a living actor of a run: `policy/0`, `judge/0`, `trainer`."""
+    name = re.compile(rf"{run_id}/\d+/{role}(\.\d+)?")
+    pids = [a["pid"] for a in service.actors() if a["state"] == "ALIVE" and name.fullmatch(a["name"] or "")]
+    assert len(pids) == 1, f"{len(pids)} actors are {role} of {run_id}"
+    return int(pids[0])
+
+
 def processes(title: str) -> list[int]:
     """Processes whose command line holds a text: Ray names its workers after their actors' classes."""
     found = []
@@ -171,3 +194,11 @@ def processes(title: str) -> list[int]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it is more than its remains."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

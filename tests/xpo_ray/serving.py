@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from tests.service.serving import free_port
 from xpo_ray.api.app import create_app
@@ -29,16 +30,25 @@ class Served:
     services: Services
 
 
+def nothing_before(app: ASGIApp) -> ASGIApp:
+    return app
+
+
 @contextmanager
-def served(folder: Path, *roots: Path) -> Iterator[Served]:
-    """A service with an admin key."""
+def served(
+    folder: Path,
+    *roots: Path,
+    requests_per_minute: int = 100_000,
+    before: Callable[[ASGIApp], ASGIApp] = nothing_before,
+) -> Iterator[Served]:
+    """A service with an admin key; `before` puts something in front of it, as a proxy stands there."""
     settings = Settings(
         storage=folder / "storage",
         disk_floor_mib=0,
         ray_address="http://127.0.0.1:9",  # nobody listens there
         roots=tuple(str(root) for root in roots),
         plugins=("vowels:score",),
-        limits=Limits(requests_per_minute=100_000),
+        limits=Limits(requests_per_minute=requests_per_minute),
     )
     settings.storage.mkdir(parents=True)
     services = Services(settings, Database(settings.database))
@@ -47,7 +57,7 @@ def served(folder: Path, *roots: Path) -> Iterator[Served]:
         made = make_key(session, NewKey(name="admin", scopes=["admin"]), services.clock())
     port = free_port()
     app = create_app(settings, services=services, background=False)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(before(app), host="127.0.0.1", port=port, log_config=None, lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

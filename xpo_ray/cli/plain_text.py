@@ -3,6 +3,7 @@
 Every command that shows what a service, a model or a user wrote sends it through here.
 """
 
+import re
 import unicodedata
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 KEPT = "\n\t"
+COLOURS = re.compile("\x1b\\[[0-9;]*m")
 TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They change the direction of writing, so that a line reads as what it is not."""
 
@@ -17,6 +19,11 @@ TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u206
 def plain(text: object) -> str:
     """The text without control characters; where one stood, stands U+FFFD."""
     return "".join(c if c in KEPT or _harmless(c) else "\ufffd" for c in str(text))
+
+
+def uncoloured(text: str) -> str:
+    """The text without the colours that programs give their words on a terminal; what else is in it stays."""
+    return COLOURS.sub("", text)
 
 
 def line(text: object, width: int | None = None) -> str:

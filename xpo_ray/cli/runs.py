@@ -51,13 +51,18 @@ def events(
     run_id: RunId,
     follow: Follow = False,
     after: Annotated[int, typer.Option(help="Only those behind this number.", min=0)] = 0,
+    newest: Annotated[int | None, typer.Option(help="Begin with so many of the last.", min=1, max=200)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Events of a run, oldest first."""
     from xpo_ray.cli.plain_text import line
+    from xpo_ray.cli.showing import rounded
     from xpo_ray.client import Client, calls
 
     with Client() as client:
+        if newest is not None:
+            last = client.do(calls.newest_events(run_id, newest)).items
+            after = max(after, last[0].seq - 1 if last else 0)
         found = (
             client.stream(run_id, after)
             if follow
@@ -67,7 +72,7 @@ def events(
             if as_json:
                 print(json.dumps(event.model_dump(mode="json")), flush=True)
             else:
-                payload = json.dumps(event.payload, ensure_ascii=False)
+                payload = json.dumps(rounded(event.payload), ensure_ascii=False)
                 print(line(f"{event.seq:>6} {event.at:%F %T} {event.type} {payload}", 500), flush=True)
 
 
@@ -106,6 +111,7 @@ def fork(
     cpus: Cpus = None,
     gpus: Gpus = None,
     memory_gib: MemoryGib = None,
+    secrets: Annotated[list[str] | None, typer.Option("--secret", help="Name of an operator's secret.")] = None,
     follow: Follow = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,6 +127,7 @@ def fork(
         priority=priority or 0,
         metadata=pairs(metadata or (), "--metadata"),
         reservation=reservation(cpus, gpus, memory_gib),
+        secrets=secrets or None,
     )
     with Client() as client:
         show_new(client, client.do(calls.fork_run(run_id, asked)), follow=follow, as_json=as_json)
@@ -178,14 +185,14 @@ def logs(
     attempt: Annotated[int | None, typer.Option(help="Default: the newest.", min=1)] = None,
 ) -> None:
     """What an attempt's processes printed."""
-    from xpo_ray.cli.plain_text import plain
+    from xpo_ray.cli.plain_text import plain, uncoloured
     from xpo_ray.client import Client, calls
 
     offset = 0
     with Client() as client:
         while True:
             text, following = client.do(calls.run_logs(run_id, offset, attempt=attempt))
-            sys.stdout.write(plain(text.replace("\r\n", "\n")))
+            sys.stdout.write(plain(uncoloured(text.replace("\r\n", "\n"))))
             if following <= offset:
                 return
             offset = following

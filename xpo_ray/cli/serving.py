@@ -1,49 +1,64 @@
 """`xpo-ray serve`: the service in this process. SIGINT and SIGTERM end the API alone; the Ray head and its runs go on.
 
-Prints where everything is, the first admin key once, and one ready line for programs: `ready http://127.0.0.1:8600`.
+Prints where everything is, the first admin key once, and one ready line for programs: `ready http://127.0.0.1:8600`. What is
+wrong with the settings, the port or the database is said in one line, before Ray is touched.
 """
 
+import asyncio
 import logging
 import os
+import signal
+import socket
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from xpo_ray.api.app import create_app
+from xpo_ray.api.changes import Changes
 from xpo_ray.api.cluster.head import Head
 from xpo_ray.api.logs import configure
-from xpo_ray.api.settings import Settings, load_settings
+from xpo_ray.api.settings import Settings
+from xpo_ray.cli.serving_settings import checked, read_settings, shown_url
+from xpo_ray.errors import UserError
 
 GRACE_S = 10
 
 
+class Server(uvicorn.Server):
+    """Ends open event streams with itself, and returns after a signal instead of raising it again."""
+
+    def __init__(self, config: uvicorn.Config, changes: Changes) -> None:
+        super().__init__(config)
+        self._changes = changes
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._changes.close()
+        await super().shutdown(sockets)
+
+
 def serve(config: Path | None, admin_key_file: Path | None, flags: dict[str, Any]) -> None:
-    """Serve until a signal comes."""
-    settings = load_settings(config, **flags)
+    """Serve until a signal comes. Raises UserError where it cannot begin."""
+    settings = checked(read_settings(config, flags), admin_key_file)
     configure(settings)
     for name in ("httpx", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    settings.storage.mkdir(parents=True, exist_ok=True)
-    if not settings.port:
-        raise SystemExit("--port 0 is not possible: drivers must find the API again after its restart; name a port")
-    app = create_app(settings, on_first_key=lambda secret: _first_key(secret, admin_key_file))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=GRACE_S,
-            server_header=False,
-        )
-    )
-    threading.Thread(target=_tell, args=(settings,), daemon=True).start()
-    server.run()
+    with _bound(settings) as listener:
+        app = create_app(settings, on_first_key=lambda secret: _first_key(secret, admin_key_file))
+        server = Server(_uvicorn(app), app.state.services.changes)
+        with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(_served(app, settings, server, listener))
     if settings.ray_address is None:
         print(
             f"the API has ended; the Ray head and its runs go on. End them: xpo-ray serve --storage {settings.storage} "
@@ -54,10 +69,54 @@ def serve(config: Path | None, admin_key_file: Path | None, flags: dict[str, Any
 
 def stop_ray(config: Path | None, flags: dict[str, Any]) -> bool:
     """End the head that a service with this storage started; says whether there was one."""
-    settings = load_settings(config, **flags)
+    settings = read_settings(config, flags)
     stopped = Head(settings.storage.absolute()).stop()
     print("the Ray head has ended" if stopped else f"no Ray head of {settings.storage} is known", flush=True)
     return stopped
+
+
+async def _served(app: FastAPI, settings: Settings, server: Server, listener: socket.socket) -> None:
+    """Open the database, then listen. The app's lifespan stands here and not in uvicorn, which would print a traceback."""
+    life = app.router.lifespan_context(app)
+    try:
+        await life.__aenter__()
+    except (SQLAlchemyError, OSError) as error:
+        said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        remedy = "start it, or mend --database-url"
+        raise UserError(f"database {shown_url(settings.database)}: {said}; {remedy}") from error
+    try:
+        threading.Thread(target=_tell, args=(settings,), daemon=True).start()
+        await server.serve([listener])
+    finally:
+        await life.__aexit__(None, None, None)
+
+
+def _uvicorn(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+    )
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The port, taken before anything else is done; nobody can connect until the service listens. Raises UserError."""
+    with ExitStack() as opened:
+        try:
+            found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, address = found[0]
+            made = opened.enter_context(socket.socket(family, kind, protocol))
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+        except OSError as error:
+            where = f"--host {settings.host} --port {settings.port}"
+            remedy = "end what listens there, or name another port, or an address of this machine"
+            raise UserError(f"{where}: {error.strerror or error}; {remedy}") from error
+        opened.pop_all()
+    return made
 
 
 def _first_key(secret: str, file: Path | None) -> None:
@@ -65,7 +124,6 @@ def _first_key(secret: str, file: Path | None) -> None:
     if file is None:
         print(f"admin key (shown once, keep it): {secret}", flush=True)
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as kept:
         kept.write(secret + "\n")
     print(f"admin key: in {file}", flush=True)
@@ -74,10 +132,11 @@ def _first_key(secret: str, file: Path | None) -> None:
 def _tell(settings: Settings) -> None:
     """Where everything is, once it answers."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    url = settings.public_url or f"http://{host}:{settings.port}"
+    at = f"[{host}]" if ":" in host else host
+    url = settings.public_url or f"http://{at}:{settings.port}"
     while True:
         try:
-            if httpx.get(f"http://{host}:{settings.port}/livez", timeout=5, trust_env=False).status_code == 200:
+            if httpx.get(f"http://{at}:{settings.port}/livez", timeout=5, trust_env=False).status_code == 200:
                 break
         except httpx.TransportError:
             pass

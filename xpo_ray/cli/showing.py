@@ -68,7 +68,7 @@ def show_runs(runs: Sequence[RunView]) -> None:
 def show_run(run: RunView) -> None:
     """One run."""
     p, error = run.progress, run.error
-    remaining = None if p.seconds_remaining is None else f"{span(p.seconds_remaining)} left"
+    remaining = f"{span(p.seconds_remaining)} left" if p.seconds_remaining else None
     show_pairs(
         {
             "run": run.id,
@@ -102,9 +102,20 @@ def progress_bar(progress: Progress) -> str:
 
 
 def reserved(amounts: Mapping[str, float]) -> str:
-    """2 CPUs, 1 GPUs."""
-    names = {"cpus": "CPUs", "gpus": "GPUs", "memory_gib": "GiB of memory"}
-    return ", ".join(f"{amounts[key]:g} {name}" for key, name in names.items() if amounts.get(key)) or "nothing"
+    """2 CPUs, 1 GPU."""
+    names = {"cpus": "CPU", "gpus": "GPU"}
+    found = [f"{n:g} {name}{'' if n == 1 else 's'}" for key, name in names.items() if (n := amounts.get(key))]
+    found += [f"{amounts['memory_gib']:.3g} GiB of memory"] if amounts.get("memory_gib") else []
+    return ", ".join(found) or "nothing"
+
+
+def rounded(value: Any) -> Any:
+    """Plain data with its numbers as people read them."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def age(then: datetime | None, now: datetime | None = None) -> str:

@@ -54,7 +54,8 @@ def edit_run(run_id: str, edit: Edit, version: int) -> Call[RunView]:
 
 
 def command_run(run_id: str, command: Command) -> Call[RunView]:
-    return _post(f"/v1/runs/{part(run_id)}/{command}", RunView)
+    """What has been obeyed already is answered in the same way, so that it may be sent again."""
+    return Call(Request("POST", f"/v1/runs/{part(run_id)}/{command}"), _reader(RunView), True)
 
 
 def fork_run(run_id: str, fork: Fork) -> Call[RunView]:
@@ -71,6 +72,11 @@ def run_attempts(run_id: str) -> Call[list[AttemptView]]:
 
 def run_events(run_id: str, after: str | None = None, limit: int = 200) -> Call[Page[EventView]]:
     return _get(f"/v1/runs/{part(run_id)}/events", Page[EventView], after=after, limit=limit)
+
+
+def newest_events(run_id: str, limit: int = 200) -> Call[Page[EventView]]:
+    """The last ones, in order; the page's `next` goes on behind them."""
+    return _get(f"/v1/runs/{part(run_id)}/events", Page[EventView], ("newest", "true"), limit=limit)
 
 
 def run_metrics(run_id: str) -> Call[Metrics]:
@@ -103,13 +109,14 @@ def run_logs(run_id: str, after: int = 0, limit: int = 65536, attempt: int | Non
 
 
 def upload_dataset(name: str, paths: Sequence[Path]) -> Call[DatasetView]:
-    """The driver opens the files when it sends them."""
+    """The driver opens the files when it sends them. A used-up quota does not come back by sending them again."""
     files = tuple(("file", path) for path in paths)
-    return Call(Request("POST", "/v1/datasets", form={"name": name}, files=files), _reader(DatasetView), False)
+    request = Request("POST", "/v1/datasets", headers=once(), form={"name": name}, files=files)
+    return Call(request, _reader(DatasetView), True, lasting=frozenset({429}))
 
 
 def register_dataset(dataset: NewDataset) -> Call[DatasetView]:
-    return _post("/v1/datasets/register", DatasetView, dataset)
+    return _post("/v1/datasets/register", DatasetView, dataset, once())
 
 
 def list_datasets(after: str | None = None, limit: int = 50) -> Call[Page[DatasetView]]:
@@ -129,7 +136,7 @@ def delete_dataset(dataset_id: str) -> Call[None]:
 
 
 def register_model(model: NewModel) -> Call[ModelView]:
-    return _post("/v1/models", ModelView, model)
+    return _post("/v1/models", ModelView, model, once())
 
 
 def list_models(after: str | None = None, limit: int = 50) -> Call[Page[ModelView]]:

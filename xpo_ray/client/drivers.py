@@ -290,4 +290,6 @@ def _headers(response: httpx.Response) -> dict[str, str]:
 
 
 def _broken(error: httpx.TransportError) -> Broken:
-    return Broken(f"{type(error).__name__}: {error}")
+    return Broken(
+        f"{type(error).__name__}: {error}".removesuffix(": "), str(error.request.url.copy_with(raw_path=b"/"))
+    )

@@ -61,11 +61,19 @@ def fault_of(status: int, body: bytes, request_id: str) -> ApiError:
 
 
 def _message(problem: Problem) -> str:
-    lines = [f"{problem.field}: {problem.detail}" if problem.field else problem.detail]
-    lines += [f"  {fault.get('field') or ''}: {fault.get('detail') or ''}" for fault in problem.errors]
+    lines = _said(problem)
     remedy = REMEDIES.get(problem.status)
     lines += [remedy] if remedy else []
     return "\n".join([*lines, f"({problem.status} {problem.code}, request {problem.request_id})"])
+
+
+def _said(problem: Problem) -> list[str]:
+    """Each fault once, with its field: one for each line where there are several."""
+    faults = [f"{f.get('field') or 'the body'}: {f.get('detail') or ''}" for f in problem.errors]
+    if faults:
+        return faults if len(faults) == 1 else [problem.title, *(f"  {fault}" for fault in faults)]
+    named = not problem.field or problem.detail.startswith(problem.field)
+    return [problem.detail if named else f"{problem.field}: {problem.detail}"]
 
 
 REMEDIES = {

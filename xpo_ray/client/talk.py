@@ -49,6 +49,8 @@ class Broken:
     """The connection failed before a whole answer came; its effect is unknown."""
 
     reason: str
+    url: str = "this URL"
+    """Of the service."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Call(Generic[T]):
     read: Callable[[Reply], T]
     repeatable: bool
     tries: int = TRIES
+    lasting: frozenset[int] = frozenset()
+    """Refusals that no other try of this call changes, although it may change them elsewhere."""
 
     def talk(self) -> Talk[T]:
         """Send until there is an answer. Raises ApiError, or ServiceUnreachable after the last try."""
@@ -77,10 +81,14 @@ class Call(Generic[T]):
             reply = yield self.request
             tries += 1
             assert reply is not None
-            pause = pause_of(reply, tries) if self.repeatable and tries < self.tries else None
+            pause = pause_of(reply, tries) if self._may_help(reply, tries) else None
             if pause is None:
                 return self._answer(reply, again=tries > 1)
             yield Wait(pause)
+
+    def _may_help(self, reply: Reply | Broken, tries: int) -> bool:
+        lasting = isinstance(reply, Reply) and reply.status in self.lasting
+        return self.repeatable and tries < self.tries and not lasting
 
     def _answer(self, reply: Reply | Broken, *, again: bool) -> T:
         if isinstance(reply, Broken):
@@ -111,7 +119,7 @@ def unreachable(request: Request, broken: Broken) -> ServiceUnreachable:
         "" if request.method == "GET" else " Whether it had its effect is not known: look before you send it again."
     )
     return ServiceUnreachable(
-        f"{request.method} {request.path} got no answer: {broken.reason}. Is the service running at this URL?{unknown}"
+        f"{request.method} {request.path} got no answer: {broken.reason}. Is the service running at {broken.url}?{unknown}"
     )
 
 

@@ -55,15 +55,16 @@ class Connection:
 
 
 class Patience:
-    """Waits between tries: 0.2 s, then longer, up to MOST_S; each with some chance, so that drivers do not come all at once."""
+    """Waits between tries: 0.2 s, then longer, up to `most_s`, with some chance: drivers shall not come all at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float = MOST_S) -> None:
+        self._most_s = most_s
         self._next_s = 0.2
 
     def wait(self, ending: threading.Event) -> None:
         """Wait, or return at once when the end has come."""
         ending.wait(self._next_s * random.uniform(0.7, 1.3))
-        self._next_s = min(2 * self._next_s, MOST_S)
+        self._next_s = min(2 * self._next_s, self._most_s)
 
     def reset(self) -> None:
         self._next_s = 0.2

@@ -26,7 +26,7 @@ class HeartbeatThread:
         self._ending.set()
 
     def _run(self) -> None:
-        patience = Patience()
+        patience = Patience(self._every_s)  # a service that is back must hear of this driver within its lease
         while not self._ending.is_set():
             wait_s = min(self._every_s, 30.0)
             asked = Heartbeat(known=self._orders.wanted, wait_s=wait_s)

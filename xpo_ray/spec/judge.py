@@ -17,6 +17,10 @@ class JudgeBase(Spec):
     retries: int = operational(2, ge=0)
     """Further tries for a prompt (or batch) whose judgement failed."""
 
+    def longest_s(self, prompts: int) -> float:  # noqa: ARG002
+        """What its own time limits let it take for so many prompts in the worst case; 0 where it has none."""
+        return 0.0
+
 
 class PythonJudge(JudgeBase):
     """A Python function, run in processes of its own that are ended when they hang.
@@ -34,6 +38,10 @@ class PythonJudge(JudgeBase):
     """Calls of an async function in flight at once."""
     timeout_s: PositiveFloat = operational(60.0)
     """For one prompt, or with `batched` for one shard; then the process is ended and the call counts as failed."""
+
+    def longest_s(self, prompts: int) -> float:
+        calls = self.retries + 1 + prompts if self.batched else (self.retries + 1) * prompts
+        return calls * self.timeout_s
 
 
 class RewardModelJudge(JudgeBase):

@@ -32,6 +32,8 @@ class Granted(Answer):
     heartbeat_s: float
     shipped: dict[int, int]
     """By attempt: journal records that the API has."""
+    disk_reserve_mib: float = 0.0
+    """What runs leave free on the disk, so that the service can still write and make room."""
 
 
 class Heartbeat(Question):

@@ -62,6 +62,8 @@ class Fork(Question):
     priority: int = Field(0, ge=-100, le=100)
     metadata: Metadata = Field(default_factory=dict)
     reservation: Reservation | None = None
+    secrets: list[str] | None = Field(None, max_length=16)
+    """As in a submission. None: those of the first run for its owner or an admin, and none for anybody else."""
 
 
 class RunError(Answer):

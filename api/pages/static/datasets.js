@@ -1,10 +1,10 @@
 // Datasets: uploaded with progress, listed with the report of their columns, looked into, deleted.
 
-import { get, send } from "./calls.js";
+import { get, send, Unreachable } from "./calls.js";
 import { h, plain, refill, text } from "./dom.js";
 import { age, bytes, date } from "./format.js";
 import { complain, confirmed, copyButton, empty, may, notice, title, trouble } from "./shell.js";
-import { upload } from "./upload.js";
+import { newKey, upload } from "./upload.js";
 
 const PREVIEW = 5;
 
@@ -25,7 +25,9 @@ class Datasets {
     this.line = h("p", { class: "uploading", hidden: true }, this.bar, this.moved, this.stop);
     this.fault = h("div");
     this.submit = h("button", { class: "primary" }, "Upload");
-    return h("form", { class: "card", onsubmit: (event) => this.send(event) },
+    const renew = () => (this.key = newKey());
+    renew();
+    return h("form", { class: "card", onsubmit: (event) => this.send(event), oninput: renew },
       h("h2", {}, "Upload a dataset"),
       h("p", { class: "lead" }, "Parquet, JSON lines, JSON or CSV: prompts with chosen and rejected responses, or prompts alone. All rows are read before it is taken."),
       h("div", { class: "fields" }, h("div", {}, h("label", { for: "name" }, "Name"), this.name), h("div", {}, h("label", { for: "files" }, "Files"), this.files)),
@@ -37,7 +39,7 @@ class Datasets {
     refill(this.fault);
     this.submit.disabled = true;
     this.line.hidden = false;
-    const running = upload(this.name.value, this.files.files, (sent, all) => this.show(sent, all));
+    const running = upload(this.name.value, this.files.files, this.key, (sent, all) => this.show(sent, all));
     const stop = () => running.stop();
     const leaving = (warning) => warning.preventDefault();
     this.stop.addEventListener("click", stop);
@@ -46,8 +48,10 @@ class Datasets {
       const dataset = await running.done;
       notice(`${dataset.name} is here: ${dataset.rows?.toLocaleString("en") ?? "some"} rows.`);
       event.target.reset();
+      this.key = newKey();
       await this.read();
     } catch (error) {
+      if (!(error instanceof Unreachable)) this.key = newKey();
       refill(this.fault, trouble(error));
     } finally {
       this.submit.disabled = false;

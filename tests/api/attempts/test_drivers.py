@@ -19,8 +19,10 @@ Rows = dict[str, Any]
 
 
 @pytest.fixture
-def ticket(services: Services, api: TestClient) -> str:  # noqa: ARG001  the app has made the tables and the keys
-    """A run whose first attempt was begun; its ticket."""
+def ticket(both_databases: str, services: Services, api: TestClient) -> str:
+    """A run whose first attempt was begun; its ticket. Every test asks for it, so that every test runs on both databases."""
+    assert both_databases
+    assert api, "the app has made the tables and the keys"
     with services.database.read() as session:
         owner = session.scalar(select(Key.id))
     assert owner is not None
@@ -190,6 +192,22 @@ def test_success_counts_once_and_its_lost_answer_is_given_again(
     with services.database.read() as session:
         ends = session.scalars(select(Event.type).where(Event.run_id == RUN, Event.type == "attempt_ended"))
         assert len(list(ends)) == 1
+
+
+def test_a_last_word_said_again_tidies_up_behind_a_service_that_was_killed(
+    services: Services, api: TestClient, token: str
+) -> None:
+    root = services.run_folder(RUN)
+    folder = root / "attempts" / "0001"
+    last = {"ending": "succeeded", "result": {"selected": 2, "tier": "exact", "folder": "attempts/0001"}}
+    assert call(api, "end", last, token).status_code == 200
+    (root / "prompts").mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ticket").write_text("t")
+    (folder / "result.unconfirmed.json").write_text("{}")
+    assert call(api, "end", last, token).status_code == 200
+    assert not (root / "prompts").exists()
+    assert [p.name for p in folder.iterdir()] == ["result.json"]
 
 
 ERROR = {"code": "judge_failed", "message": "no scores", "kind": "user", "traceback": "Traceback"}

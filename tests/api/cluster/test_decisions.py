@@ -29,14 +29,14 @@ def test_nobody_is_taken_for_dead_while_ray_does_not_answer() -> None:
 
 
 def test_a_driver_that_is_silent_beyond_its_lease_is_stopped_and_given_up() -> None:
-    assert deeds(replace(CLAIMED, silent_s=LEASE_S + 1)) == ["stop_job", "conclude"]
+    assert deeds(replace(CLAIMED, silent_s=LEASE_S + 1)) == ["conclude", "stop_job"]
     assert deeds(replace(CLAIMED, silent_s=LEASE_S - 1)) == []
 
 
 def test_a_job_has_longer_to_claim_its_attempt() -> None:
     waiting = replace(CLAIMED, status="starting", state="submitted", job="PENDING")
     assert deeds(replace(waiting, silent_s=LEASE_S + 1)) == []
-    assert deeds(replace(waiting, silent_s=START_S + 1)) == ["stop_job", "conclude"]
+    assert deeds(replace(waiting, silent_s=START_S + 1)) == ["conclude", "stop_job"]
 
 
 def test_an_attempt_that_was_begun_is_submitted() -> None:
@@ -65,6 +65,19 @@ def test_the_next_attempt_waits_for_its_time_and_for_ray() -> None:
     assert deeds(ended) == []
     assert deeds(replace(ended, retry_in_s=0.0)) == ["begin"]
     assert deeds(replace(ended, retry_in_s=0.0), ray_answers=False) == []
+
+
+def test_nothing_is_started_without_room_on_the_disk_but_what_runs_goes_on_and_can_be_stopped() -> None:
+    def full(seen: Seen) -> list[str]:
+        actions = decide(seen, ray_answers=True, lease_s=LEASE_S, grace_s=GRACE_S, room=False)
+        return [a.deed for a in actions]
+
+    begun = replace(CLAIMED, status="starting", state="submitting", job=None)
+    assert full(replace(CLAIMED, status="starting", state="ended", job="FAILED")) == []
+    assert full(begun) == []
+    assert full(replace(begun, status="cancelling", stopping_s=0.1)) == ["conclude"]
+    assert full(CLAIMED) == []
+    assert full(replace(CLAIMED, status="pausing")) == ["mark_stop"]
 
 
 def test_a_run_that_waits_for_labels_without_an_attempt_is_left_alone() -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.clock import SettableClock
+from tests.api.conftest import Headers, MakeKey
 from tests.api.rows import add_run
 from tests.tiny import tiny_pairs, write_parquet
 from xpo_ray.api.auth import Principal
-from xpo_ray.api.datasets.intake import sweep
+from xpo_ray.api.database.tables import Dataset
+from xpo_ray.api.datasets.intake import MARK, mark, sweep
 from xpo_ray.api.datasets.room import check_quota
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.wire.keys import Quotas
-
-Headers = dict[str, str]
 
 
 def upload(api: TestClient, headers: Headers, *files: Path | tuple[str, bytes], name: str = "tiny") -> Any:
@@ -221,11 +223,139 @@ def test_the_list_is_paged_newest_first(
     assert api.get("/v1/datasets?after=WyJ4IiwgInkiXQ", headers=reader).json()["code"] == "cursor_invalid"
 
 
-def test_folders_that_a_crash_left_without_a_row_are_swept(
+def aged(path: Path, services: Services, hours: float = 2.0) -> None:
+    at = services.clock().timestamp() - hours * 3600
+    os.utime(path, (at, at))
+
+
+def left_by_a_crash(services: Services, name: str, *files: str, hours: float) -> None:
+    folder = services.storage / "datasets" / name
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_bytes(b"x")
+        aged(folder / file, services, hours)
+    aged(folder, services, hours)
+
+
+def test_old_folders_that_a_crash_left_without_a_row_are_swept(
     api: TestClient, services: Services, submitter: Headers
 ) -> None:
     made = upload(api, submitter, ("a.jsonl", b'{"prompt": "a"}\n')).json()
-    (services.storage / "datasets" / ".incoming-ds_x").mkdir()
-    (services.storage / "datasets" / "ds_norow").mkdir()
+    for path in (services.dataset_folder(made["id"]), *services.dataset_folder(made["id"]).iterdir()):
+        aged(path, services)
+    left_by_a_crash(services, ".incoming-ds_x", "a.parquet", hours=2)
+    left_by_a_crash(services, "ds_norow", "a.parquet", MARK, hours=2)
     assert sweep(services) == [".incoming-ds_x", "ds_norow"]
     assert left_over(services) == [made["id"]]
+
+
+def test_an_upload_under_way_elsewhere_and_datasets_of_another_database_are_not_swept(services: Services) -> None:
+    left_by_a_crash(services, ".incoming-ds_young", hours=0.9)
+    left_by_a_crash(services, ".incoming-ds_growing", "a.parquet", hours=2)
+    aged(services.storage / "datasets" / ".incoming-ds_growing" / "a.parquet", services, 0.1)
+    left_by_a_crash(services, "ds_just_placed", "a.parquet", MARK, hours=0.1)
+    left_by_a_crash(services, "ds_of_another_database", "a.parquet", "preview.json", hours=1000)
+    assert sweep(services) == []
+    assert len(left_over(services)) == 4
+
+
+def test_a_dataset_that_is_there_holds_no_mark_and_one_whose_deletion_was_cut_off_is_swept(
+    api: TestClient, services: Services, submitter: Headers
+) -> None:
+    made = upload(api, submitter, ("a.jsonl", b'{"prompt": "a"}\n')).json()
+    folder = services.dataset_folder(made["id"])
+    assert sorted(p.name for p in folder.iterdir()) == ["a.jsonl", "preview.json"]
+    mark(services, made["id"])
+    with services.database.write() as session:
+        session.delete(session.get_one(Dataset, made["id"]))
+    for path in (*folder.iterdir(), folder):
+        aged(path, services)
+    assert sweep(services) == [made["id"]]
+
+
+ROWS = b'{"prompt": "a"}\n'
+
+
+def test_an_upload_that_is_sent_again_makes_one_dataset(
+    both_databases: str, api: TestClient, services: Services, submitter: Headers
+) -> None:
+    keyed = {**submitter, "Idempotency-Key": "one"}
+    first = upload(api, keyed, ("a.jsonl", ROWS))
+    file, name = (b"Content-Disposition: form-data; name=" + n for n in (b'"file"; filename="a.jsonl"', b'"name"'))
+    parts = [b"--other", file, b"", ROWS, b"--other", name, b"", b"tiny", b"--other--", b""]
+    cut_otherwise = b"\r\n".join(parts)
+    multipart = {**keyed, "Content-Type": "multipart/form-data; boundary=other"}
+    again = [upload(api, keyed, ("a.jsonl", ROWS)), api.post("/v1/datasets", headers=multipart, content=cut_otherwise)]
+    assert first.status_code == 201, (both_databases, first.text)
+    assert [(a.status_code, a.json()) for a in again] == [(201, first.json())] * 2
+    assert [a.headers.get("idempotent-replayed") for a in (first, *again)] == [None, "true", "true"]
+    assert left_over(services) == [first.json()["id"]]
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ([("a.jsonl", b'{"prompt": "b"}\n')], "tiny"),
+        ([("b.jsonl", ROWS)], "tiny"),
+        ([("a.jsonl", ROWS)], "other"),
+        ([("a.jsonl", ROWS), ("b.jsonl", ROWS)], "tiny"),
+    ],
+)
+def test_another_upload_under_the_same_key_is_refused(
+    api: TestClient, services: Services, submitter: Headers, files: list[tuple[str, bytes]], name: str
+) -> None:
+    keyed = {**submitter, "Idempotency-Key": "one"}
+    made = upload(api, keyed, ("a.jsonl", ROWS)).json()
+    answer = upload(api, keyed, *files, name=name)
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert left_over(services) == [made["id"]]
+
+
+def test_a_refused_upload_leaves_its_key_free(api: TestClient, submitter: Headers) -> None:
+    keyed = {**submitter, "Idempotency-Key": "one"}
+    assert upload(api, keyed, ("a.jsonl", b"{")).status_code == 422
+    assert upload(api, keyed, ("a.jsonl", ROWS)).status_code == 201
+
+
+def test_what_is_sent_again_is_answered_also_where_the_quota_is_used_up(api: TestClient, make_headers: MakeKey) -> None:
+    keyed = {**make_headers("submit", quotas=Quotas(storage_gib=1.2 / 1024)), "Idempotency-Key": "one"}
+    rows = b'{"prompt": "' + b"a" * 2**20 + b'"}\n'
+    first = upload(api, keyed, ("a.jsonl", rows))
+    assert (first.status_code, upload(api, keyed, ("a.jsonl", rows)).json()) == (201, first.json())
+    other = {**keyed, "Idempotency-Key": "two"}
+    assert upload(api, other, ("a.jsonl", rows)).json()["code"] == "quota_exceeded"
+
+
+def test_twins_of_an_upload_that_come_at_once_make_one_dataset(
+    both_databases: str, api: TestClient, services: Services, submitter: Headers
+) -> None:
+    keyed, together, answers = {**submitter, "Idempotency-Key": "twin"}, threading.Barrier(3), list[tuple[int, str]]()
+
+    def ask() -> None:
+        together.wait(30)
+        answer = upload(api, keyed, ("a.jsonl", ROWS))
+        answers.append((answer.status_code, answer.text))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert (len(answers), len(set(answers)), answers[0][0]) == (3, 1, 201), (both_databases, answers)
+    assert left_over(services) == [json.loads(answers[0][1])["id"]]
+
+
+def test_a_registration_that_is_sent_again_makes_one_dataset(
+    api: TestClient, services: Services, submitter: Headers, tmp_path: Path
+) -> None:
+    (tmp_path / "open").mkdir()
+    write_parquet(tmp_path / "open" / "train.parquet", tiny_pairs(3))
+    open_roots(services, tmp_path / "open")
+    body = {"name": "mine", "source": {"kind": "files", "path": str(tmp_path / "open")}}
+    keyed = {**submitter, "Idempotency-Key": "one"}
+    made = [api.post("/v1/datasets/register", headers=keyed, json=body) for _ in range(2)]
+    assert made[0].status_code == 201, made[0].text
+    assert made[0].json() == made[1].json()
+    assert left_over(services) == [made[0].json()["id"]]
+    other = api.post("/v1/datasets/register", headers=keyed, json={**body, "name": "other"})
+    assert other.json()["code"] == "idempotency_key_reused"

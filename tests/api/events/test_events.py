@@ -77,6 +77,18 @@ def test_pages_of_events_follow_each_other(api: TestClient, run: str, reader: He
     assert (end["items"], end["next"]) == ([], None)
 
 
+def test_the_newest_events_come_in_order_without_those_before_them(
+    both_databases: str, api: TestClient, run: str, reader: Headers
+) -> None:
+    def newest(limit: int) -> tuple[list[int], str | None]:
+        page = api.get(f"/v1/runs/{run}/events", params={"newest": "true", "limit": limit}, headers=reader).json()
+        return [e["seq"] for e in page["items"]], page["next"]
+
+    assert (newest(2), newest(50)) == (([2, 3], "3"), ([1, 2, 3], "3")), both_databases
+    answer = api.get(f"/v1/runs/{run}/events", params={"newest": "true", "after": 1}, headers=reader)
+    assert (answer.status_code, answer.json()["field"]) == (422, "newest")
+
+
 def finish(services: Services) -> None:
     with services.database.write() as session:
         move(session, session.get_one(Run, RUN), "succeeded", services.clock(), why="a test")

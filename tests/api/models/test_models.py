@@ -102,3 +102,17 @@ def test_hub_repositories_go_by_the_operators_list(api: TestClient, submitter: H
     assert [p.status_code for p in post] == [201, 422, 422, 422, 422]
     assert (post[0].json()["repository"], post[0].json()["parameters"]) == ("owner/model", None)
     assert post[1].json()["code"] == "repository_not_allowed"
+
+
+def test_a_registration_that_is_sent_again_makes_one_model(
+    both_databases: str, api: TestClient, submitter: Headers, root: Path
+) -> None:
+    keyed, body = {**submitter, "Idempotency-Key": "one"}, {"name": "base", "path": str(root / "tiny")}
+    made = [api.post("/v1/models", headers=keyed, json=body) for _ in range(2)]
+    assert made[0].status_code == 201, (both_databases, made[0].text)
+    assert made[0].json() == made[1].json()
+    assert len(api.get("/v1/models", headers=submitter).json()["items"]) == 1
+    shutil.rmtree(root / "tiny")
+    assert api.post("/v1/models", headers=keyed, json=body).json() == made[0].json()
+    other = api.post("/v1/models", headers=keyed, json={**body, "name": "other"})
+    assert other.json()["code"] == "idempotency_key_reused"

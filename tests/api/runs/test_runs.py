@@ -1,15 +1,31 @@
 """Runs over REST, on a real database; the files that specs name are real."""
 
+import random
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from tests.api.clock import SettableClock
 from tests.api.conftest import Headers, MakeKey
+from tests.api.rows import add_run
+from xpo_ray.api.auth import Principal
+from xpo_ray.api.database.tables import Run
+from xpo_ray.api.idempotency import Idempotency
+from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.admission import enqueue
+from xpo_ray.api.runs.specs import resolved
+from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.wire.keys import Quotas
+from xpo_ray.wire.runs import RunView, Submission
 
 
 @pytest.fixture
@@ -119,6 +135,47 @@ def test_a_key_has_no_more_active_runs_than_its_quota(
     assert "retry-after" in answer.headers
 
 
+def test_submissions_at_the_same_time_do_not_exceed_a_quota_together(
+    both_databases: str, api: TestClient, services: Services, make_headers: MakeKey, submission: dict[str, Any]
+) -> None:
+    """The second counts only when the first is committed; each has noted its Idempotency-Key before, as the routes do."""
+    headers = make_headers("submit", quotas=Quotas(active_runs=1))
+    key_id = api.get("/v1/keys/self", headers=headers).json()["id"]
+    caller = Principal(key_id, "test", frozenset({"submit"}), Quotas(active_runs=1), "key")
+    asked, counting, refused = Submission.model_validate(submission), threading.Event(), list[Refusal]()
+
+    def submit(run_id: str, before_commit: Callable[[], object] = lambda: None) -> None:
+        spec = resolved(services, asked.spec, [], run_id)
+
+        def effect(session: Session) -> RunView:
+            counting.set()
+            view = run_view(session, enqueue(session, services, caller, run_id, asked, spec))
+            before_commit()
+            return view
+
+        Idempotency(run_id, "").answer(services, caller, effect)
+
+    def second() -> None:
+        try:
+            submit("run_b")
+        except Refusal as error:
+            refused.append(error)
+
+    late = threading.Thread(target=second)
+
+    def meanwhile() -> None:
+        counting.clear()
+        late.start()
+        if both_databases == "postgres":
+            assert counting.wait(30)
+        time.sleep(0.3)
+
+    submit("run_a", meanwhile)
+    late.join(60)
+    assert [r.code for r in refused] == ["quota_exceeded"], both_databases
+    assert [r["id"] for r in api.get("/v1/runs", headers=headers).json()["items"]] == ["run_a"]
+
+
 def test_a_parent_stays_while_its_fork_is_there(
     api: TestClient, submitter: Headers, submission: dict[str, Any]
 ) -> None:
@@ -135,6 +192,56 @@ def test_a_parent_stays_while_its_fork_is_there(
     api.post(f"/v1/runs/{fork['id']}/cancel", headers=submitter)
     assert api.delete(f"/v1/runs/{fork['id']}", headers=submitter).status_code == 204
     assert api.delete(f"/v1/runs/{parent}", headers=submitter).status_code == 204
+
+
+def test_the_secrets_of_a_run_go_on_only_with_its_owner_or_an_admin(
+    api: TestClient,
+    services: Services,
+    submitter: Headers,
+    admin: Headers,
+    reader: Headers,
+    make_headers: MakeKey,
+    submission: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "secrets.json").write_text('{"HF_TOKEN": "a", "OTHER": "b"}')
+    services.settings = services.settings.model_copy(update={"secrets_file": tmp_path / "secrets.json"})
+    asked = {**submission, "secrets": ["HF_TOKEN"]}
+    parent = api.post("/v1/runs", json=asked, headers=submitter).json()["id"]
+    stranger = make_headers("submit", name="stranger")
+
+    def forked(headers: Headers, **more: Any) -> list[str]:
+        answer = api.post(f"/v1/runs/{parent}/fork", json={"iteration": 0, **more}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        with services.database.read() as session:
+            return session.get_one(Run, answer.json()["id"]).secrets
+
+    assert [forked(who) for who in (submitter, admin, stranger)] == [["HF_TOKEN"], ["HF_TOKEN"], []]
+    assert forked(stranger, secrets=["OTHER"]) == ["OTHER"]
+    assert forked(submitter, secrets=[]) == []
+    unknown = api.post(f"/v1/runs/{parent}/fork", json={"iteration": 0, "secrets": ["NONE"]}, headers=stranger)
+    assert unknown.json()["code"] == "secret_unknown"
+    assert api.post(f"/v1/runs/{parent}/fork", json={"iteration": 0}, headers=reader).status_code == 403
+
+
+def test_a_fork_of_a_stranger_whose_export_needs_a_secret_says_so(
+    api: TestClient,
+    services: Services,
+    submitter: Headers,
+    make_headers: MakeKey,
+    submission: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "secrets.json").write_text('{"WANDB_API_KEY": "a"}')
+    services.settings = services.settings.model_copy(update={"secrets_file": tmp_path / "secrets.json"})
+    spec = {**submission["spec"], "exports": [{"kind": "wandb", "project": "p"}]}
+    asked = {"spec": spec, "secrets": ["WANDB_API_KEY"]}
+    parent = api.post("/v1/runs", json=asked, headers=submitter).json()["id"]
+    stranger = make_headers("submit", name="stranger")
+    answer = api.post(f"/v1/runs/{parent}/fork", json={"iteration": 0}, headers=stranger)
+    assert (answer.status_code, answer.json()["field"]) == (422, "spec.exports.0")
+    named = {"iteration": 0, "secrets": ["WANDB_API_KEY"]}
+    assert api.post(f"/v1/runs/{parent}/fork", json=named, headers=stranger).status_code == 201
 
 
 def test_no_checkpoint_no_fork(api: TestClient, submitter: Headers, submission: dict[str, Any]) -> None:
@@ -191,3 +298,25 @@ def test_a_secret_that_the_operator_does_not_have_is_refused(
 ) -> None:
     answer = api.post("/v1/runs", json={**submission, "secrets": ["NOT_THERE"]}, headers=submitter)
     assert (answer.status_code, answer.json()["code"]) == (422, "secret_unknown")
+
+
+def test_a_run_says_its_place_in_the_queue_as_the_list_does(
+    both_databases: str, api: TestClient, services: Services, submitter: Headers, clock: SettableClock
+) -> None:
+    """Priority first, then age, then the id: asked for one by one, in a list, and sorted here."""
+    owner, draw = api.get("/v1/keys/self", headers=submitter).json()["id"], random.Random(0)
+    for n in range(30):
+        clock.advance(seconds=draw.choice([0, 0, 1]))
+        status = draw.choice(["queued", "queued", "queued", "paused", "cancelled"])
+        add_run(services, f"run_{draw.random()}_{n}", owner, status=status, priority=draw.choice([-1, 0, 5]))
+    runs = api.get("/v1/runs?limit=50", headers=submitter).json()["items"]
+    with services.database.read() as session:
+        queued = session.scalars(select(Run).where(Run.status == "queued")).all()
+    order = [run.id for run in sorted(queued, key=lambda r: (-r.priority, r.queued_at, r.id))]
+    assert len(order) > 15, both_databases
+    for run in runs:
+        expected = order.index(run["id"]) + 1 if run["id"] in order else None
+        alone = api.get(f"/v1/runs/{run['id']}", headers=submitter)
+        assert (run["queue_position"], alone.json()) == (expected, run)
+        assert alone.headers["etag"] == f'"{run["version"]}"'
+        assert alone.headers["content-type"] == "application/json"

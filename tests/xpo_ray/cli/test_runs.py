@@ -141,3 +141,12 @@ def test_the_cluster_is_shown(service: Served, shell: Shell) -> None:
     code, out, err = shell("cluster")
     assert code == 0, err
     assert "does not answer" in out
+
+
+def test_the_newest_events_are_shown_and_no_others(service: Served, shell: Shell) -> None:
+    add_run(service.services, "run_1", service.key_id)
+    for n in range(1, 8):
+        tell(service.services, "run_1", "warned", code=f"n{n}")
+    code, out, err = shell("runs", "events", "run_1", "--newest", "3", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["seq"] for line in out.splitlines()] == [5, 6, 7]

@@ -10,8 +10,9 @@ import pytest
 from tests.running import tiny_world, write_spec
 from tests.xpo_ray.serving import served
 from xpo_ray.cli import main
-from xpo_ray.cli.submitting import changes, pairs, raw_spec, with_uploads
-from xpo_ray.errors import UserError
+from xpo_ray.cli.submitting import built, changes, check_locally, pairs, raw_spec, submit_with_data, with_uploads
+from xpo_ray.client import Client, Refused, calls
+from xpo_ray.errors import DatasetError, SpecError, UserError
 
 
 def test_the_output_path_is_left_out_and_paths_become_absolute(tmp_path: Path) -> None:
@@ -35,6 +36,64 @@ def test_the_same_files_are_uploaded_once_and_named_by_id(tmp_path: Path) -> Non
     named = {"kind": "dataset", "id": "ds_1", "limit": 3}
     assert raw["data"] == {"source": named, "evaluation": named, "partitions": 2}
     assert sent == [("a-source", [tmp_path / "t.jsonl"])]
+
+
+def test_nothing_is_uploaded_where_one_of_the_files_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("{}\n")
+    source, missing = ({"kind": "files", "path": str(tmp_path / name)} for name in ("t.jsonl", "none.jsonl"))
+    sent: list[str] = []
+
+    def upload(name: str, _files: list[Path]) -> str:
+        sent.append(name)
+        return "ds_1"
+
+    with pytest.raises(DatasetError, match=r"none\.jsonl"):
+        with_uploads({"data": {"source": source, "evaluation": missing}}, upload)
+    assert sent == []
+
+
+def test_what_only_the_service_knows_is_not_asked_of_a_spec_before_it_is_sent(tmp_path: Path) -> None:
+    spec = raw_spec(write_spec(tmp_path, tiny_world(tmp_path, prompts=24)))
+    spec["model"] = {**{k: v for k, v in spec["model"].items() if k != "path"}, "registered": "model_1"}
+    spec["data"]["source"] = {"kind": "dataset", "id": "ds_1", "limit": 3}
+    before = json.dumps(spec)
+    check_locally(spec)
+    assert json.dumps(spec) == before
+    with pytest.raises(SpecError, match=r"training\.batch_size"):
+        check_locally({**spec, "training": {**spec["training"], "batch_size": 0}})
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "refused"),
+    [
+        ("training", {"learning_rate": "fast"}, SpecError),
+        ("judge", {"kind": "python", "function": "os:system"}, Refused),
+        ("model", {"path": "/etc"}, Refused),
+    ],
+)
+def test_a_spec_that_is_refused_leaves_no_dataset_behind(
+    tmp_path: Path, part: str, value: dict[str, Any], refused: type[UserError]
+) -> None:
+    world = tmp_path / "world"
+    world.mkdir()
+    raw = {**raw_spec(write_spec(world, tiny_world(world, prompts=24))), part: value}
+    with served(tmp_path, world) as service, Client(service.url, service.key) as client:
+        with pytest.raises(refused):
+            submit_with_data(client, built(raw, {}))
+        assert list(client.each(calls.list_datasets)) == []
+        assert list((service.services.storage / "datasets").glob("*")) == []
+
+
+def test_a_second_file_that_is_refused_takes_the_first_one_back(tmp_path: Path) -> None:
+    world = tmp_path / "world"
+    world.mkdir()
+    raw = raw_spec(write_spec(world, tiny_world(world, prompts=24)))
+    (world / "bad.jsonl").write_text("{\n")
+    raw["data"]["evaluation"] = {"kind": "files", "path": str(world / "bad.jsonl")}
+    with served(tmp_path, world) as service, Client(service.url, service.key) as client:
+        with pytest.raises(Refused, match="line 1"):
+            submit_with_data(client, built(raw, {}))
+        assert list(client.each(calls.list_datasets)) == []
 
 
 def test_pairs_and_changes_are_read_and_what_is_none_is_refused() -> None:

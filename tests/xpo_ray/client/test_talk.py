@@ -1,13 +1,24 @@
 """Retries and refusals as lists of replies: no connection is needed to decide."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from xpo_ray.client import Refused, ServiceUnreachable
-from xpo_ray.client.calls import command_run, delete_run, get_run, submit
+from xpo_ray.client.calls import (
+    command_run,
+    delete_run,
+    get_run,
+    register_dataset,
+    register_model,
+    submit,
+    try_webhook,
+    upload_dataset,
+)
 from xpo_ray.client.talk import TRIES, Broken, Call, Reply, Request, Wait, pause_of
+from xpo_ray.wire.data import NewDataset, NewModel, RegisteredFiles
 from xpo_ray.wire.runs import Submission
 
 BUSY = Reply(503, {}, b"busy")
@@ -39,11 +50,44 @@ def test_a_submission_is_sent_again_under_the_same_key_of_its_own() -> None:
     assert submit(Submission(spec={})).request.headers["Idempotency-Key"] not in keys
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: upload_dataset("a", []),
+        lambda: register_dataset(NewDataset(name="a", source=RegisteredFiles(kind="files", path="/a"))),
+        lambda: register_model(NewModel(name="a", path="/a")),
+    ],
+)
+def test_an_upload_or_a_registration_whose_answer_was_lost_is_sent_again_under_its_key(
+    make: Callable[[], Call[Any]],
+) -> None:
+    sent: list[Request] = []
+    with pytest.raises(Refused):
+        hold(make(), [Broken("reset"), Reply(422, {}, b"{}")], sent)
+    assert len(sent) == 2
+    assert sent[0].headers["Idempotency-Key"] == sent[1].headers["Idempotency-Key"]
+    assert make().request.headers["Idempotency-Key"] != sent[0].headers["Idempotency-Key"]
+
+
+def test_an_upload_that_a_quota_refuses_is_not_sent_again() -> None:
+    sent: list[Request] = []
+    with pytest.raises(Refused):
+        hold(upload_dataset("a", []), [BUSY, Reply(429, {"retry-after": "60"}, b"{}")], sent)
+    assert len(sent) == 2
+
+
 def test_another_post_is_never_sent_again() -> None:
     sent: list[Request] = []
     with pytest.raises(ServiceUnreachable, match="is not known"):
-        hold(command_run("run_1", "pause"), [Broken("reset")], sent)
+        hold(try_webhook("wh_1"), [Broken("reset")], sent)
     assert len(sent) == 1
+
+
+def test_a_command_whose_answer_was_lost_is_given_again_because_an_obeyed_one_is_answered_alike() -> None:
+    sent: list[Request] = []
+    with pytest.raises(Refused):
+        hold(command_run("run_1", "pause"), [Broken("reset"), Reply(404, {}, b"{}")], sent)
+    assert [r.path for r in sent] == ["/v1/runs/run_1/pause"] * 2
 
 
 def test_tries_end() -> None:

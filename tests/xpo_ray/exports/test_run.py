@@ -10,7 +10,7 @@ import pytest
 from tests.running import events, tiny_world, write_spec, xpo_ray
 from tests.xpo_ray.exports.test_tensorboard import read_back
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]  # a run, killed and resumed
 pytest.importorskip("tensorboard", reason="needs xpo-ray[tensorboard]")
 pytest.importorskip("trackio", reason="needs xpo-ray[trackio]")
 pytest.importorskip("wandb", reason="needs xpo-ray[wandb]")

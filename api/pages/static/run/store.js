@@ -43,16 +43,8 @@ export class RunStore extends EventTarget {
     return this.events.at(-1)?.seq ?? 0;
   }
 
-  // The last events. The service pages forwards alone, so the end is looked for: numbers have no gap.
   async newest() {
-    const beyond = async (seq) => (await this.page(seq, 1)).length > 0;
-    let [low, high] = [0, AT_FIRST];
-    while (await beyond(high)) [low, high] = [high, 2 * high];
-    while (high - low > AT_FIRST) {
-      const middle = Math.floor((low + high) / 2);
-      [low, high] = (await beyond(middle)) ? [middle, high] : [low, middle];
-    }
-    return [...(await this.page(Math.max(0, low - AT_FIRST), Math.min(AT_FIRST, low) || AT_FIRST)), ...(low ? await this.page(low, AT_FIRST) : [])];
+    return (await get(`${this.path}/events`, { newest: true, limit: AT_FIRST })).items;
   }
 
   async page(after, limit) {

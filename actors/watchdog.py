@@ -1,0 +1,89 @@
+"""Deadlines of actor calls: an actor that does not answer in time is taken for dead, whether it is stopped, stuck or cut off.
+
+Pools and the trainer's seat await their actors' answers here and nowhere else. The watchdog ends the process; its caller
+replaces it, as after any death. It never calls a method a second time.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+AT_FIRST = 6.0
+"""A new process loads its model, and a method that was never measured may be slow: they get so many times the floor."""
+TIMES_SLOWEST = 20.0
+TICK_S = 1.0
+"""Waiting is counted in ticks of the driver's own life: one that stood still itself does not hold that against its actors."""
+
+
+class ActorHung(RayError):  # type: ignore[misc]
+    """An actor has not answered within its deadline, and its process was ended."""
+
+
+@dataclass
+class Deadlines:
+    """How long the methods of a role may take, by what they have taken so far."""
+
+    floor_s: float
+    longest_s: float = 0.0
+    """What the role's own time limits let a call take; it comes on top."""
+    _slowest: dict[str, float] = field(default_factory=dict)
+
+    def of(self, method: str, *, fresh: bool) -> float:
+        """Seconds for a call; `fresh`: of a process that has not answered before."""
+        measured = self._slowest.get(method)
+        floor = self.floor_s * (AT_FIRST if fresh or measured is None else 1.0)
+        return self.longest_s + max(floor, TIMES_SLOWEST * (measured or 0.0))
+
+    def note(self, method: str, seconds: float) -> None:
+        """A call was answered after so long."""
+        self._slowest[method] = max(seconds, self._slowest.get(method, 0.0))
+
+
+@dataclass
+class Watched:
+    """An actor's process, whose calls have deadlines."""
+
+    name: str
+    handle: Any
+    deadlines: Deadlines
+    _fresh: bool = True
+
+    async def call(self, method: str, args: Sequence[Any]) -> tuple[Any, Any]:
+        """Run a method; returns (ref of its first result, its second result). Raises what Ray raises, or ActorHung."""
+        limit_s = self.deadlines.of(method, fresh=self._fresh)
+        ref, summary = getattr(self.handle, method).options(num_returns=2).remote(*args)
+        answer: asyncio.Future[Any] = asyncio.wrap_future(summary.future())
+        try:
+            if (seconds := await lived_until(answer, limit_s)) is None:
+                self.kill()
+                raise ActorHung(
+                    f"{self.name} has not answered `{method}` for {limit_s:.0f} s and was taken for hung; where that is too "
+                    "soon, raise resources.hung_after_s"
+                )
+        finally:
+            answer.cancel()
+        second = answer.result()
+        if not self._fresh:  # the first answer holds the start of the process too
+            self.deadlines.note(method, seconds)
+        self._fresh = False
+        return ref, second
+
+    def kill(self) -> None:
+        """End the process. One that is stopped cannot see to that; Ray's own agent on its node does some seconds later."""
+        ray.kill(self.handle)
+
+
+async def lived_until(answer: "asyncio.Future[Any]", limit_s: float) -> float | None:
+    """Seconds that this process has lived through until the answer came; None where it did not come within the limit."""
+    for ticks in range(math.ceil(limit_s / TICK_S)):
+        began = time.monotonic()
+        done, _ = await asyncio.wait({answer}, timeout=TICK_S)
+        if done:
+            return ticks * TICK_S + min(time.monotonic() - began, TICK_S)
+    return None

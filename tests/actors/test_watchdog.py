@@ -1,0 +1,154 @@
+"""How long an actor is waited for, and what becomes of one that never answers."""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from tests.actors.conftest import Heard
+from xpo_ray.actors import watchdog
+from xpo_ray.actors.placement import start_actor
+from xpo_ray.actors.pools import Pool
+from xpo_ray.actors.watchdog import Deadlines, lived_until
+from xpo_ray.errors import ActorLost
+from xpo_ray.reporting import ActorReplaced
+
+
+class Clock:
+    """An actor that says who it is, and may stop its own process."""
+
+    def pid(self) -> tuple[None, int]:
+        return None, os.getpid()
+
+    def stop(self, once: str) -> tuple[None, int]:
+        """Stands still for ever; the next process, which finds the file, does not."""
+        try:
+            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return None, os.getpid()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return None, os.getpid()
+
+    def stop_always(self) -> tuple[None, int]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return None, os.getpid()
+
+
+def test_what_was_never_measured_gets_six_times_the_floor() -> None:
+    deadlines = Deadlines(10.0)
+    assert deadlines.of("draw", fresh=False) == 60.0
+    deadlines.note("draw", 0.2)
+    assert deadlines.of("draw", fresh=False) == 10.0
+    assert deadlines.of("draw", fresh=True) == 60.0
+    assert deadlines.of("load", fresh=False) == 60.0
+
+
+def test_a_slow_method_gets_twenty_times_its_slowest_call() -> None:
+    deadlines = Deadlines(10.0)
+    for seconds in (0.2, 3.0, 1.0):
+        deadlines.note("step", seconds)
+    assert deadlines.of("step", fresh=False) == 60.0
+    deadlines.note("step", 4.0)
+    assert deadlines.of("step", fresh=False) == 80.0
+    assert deadlines.of("step", fresh=True) == 80.0
+
+
+def test_time_limits_of_the_role_itself_come_on_top() -> None:
+    deadlines = Deadlines(10.0, longest_s=100.0)
+    assert deadlines.of("prefer", fresh=True) == 160.0
+    deadlines.note("prefer", 0.1)
+    assert deadlines.of("prefer", fresh=False) == 110.0
+
+
+def test_waiting_ends_with_the_answer_or_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "TICK_S", 0.02)
+
+    async def waits() -> tuple[float | None, float | None]:
+        loop = asyncio.get_running_loop()
+        comes, never = loop.create_future(), loop.create_future()
+        loop.call_later(0.05, comes.set_result, None)
+        return await lived_until(comes, 10.0), await lived_until(never, 0.1)
+
+    came, gave_up = asyncio.run(waits())
+    assert came is not None
+    assert 0.0 < came < 10.0
+    assert gave_up is None
+
+
+def test_a_driver_that_stood_still_itself_holds_that_against_no_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "TICK_S", 0.05)
+
+    async def waits() -> float | None:
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        loop.call_later(0.01, time.sleep, 1.0)
+        loop.call_later(0.1, answer.set_result, None)
+        return await lived_until(answer, 0.5)
+
+    seconds = asyncio.run(waits())
+    assert seconds is not None
+    assert seconds <= 0.5
+
+
+def pool_of(heard: Heard, *, max_restarts: int) -> Pool:
+    """One Clock, with a floor of a second."""
+    pool = Pool("clock", 1, lambda name: start_actor(Clock, name), heard, max_restarts, Deadlines(1.0))
+    pool.launch()
+    return pool
+
+
+async def measured(pool: Pool) -> int:
+    """The process of the pool, up and with a second for each further call of `pid`, `stop` and `stop_always`."""
+    for method in ("stop", "stop_always"):
+        pool.deadlines.note(method, 0.01)
+    _, pid = await pool.call("pid")
+    return int(pid)
+
+
+def gone(pid: int, within_s: float = 30.0) -> bool:
+    """Whether a process ends."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_a_stopped_actor_is_replaced_its_call_made_again_and_its_process_ended(tmp_path: Any) -> None:
+    heard = Heard()
+
+    async def scene() -> tuple[int, int]:
+        pool = pool_of(heard, max_restarts=1)
+        before = await measured(pool)
+        _, after = await pool.call("stop", str(tmp_path / "once"))
+        pool.stop()
+        return before, int(after)
+
+    before, after = asyncio.run(scene())
+    assert before != after
+    [replaced] = heard.of(ActorReplaced)
+    assert "clock/0 has not answered `stop` for 1 s" in replaced.reason
+    assert gone(before)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_an_actor_that_always_hangs_is_given_up() -> None:
+    async def scene() -> None:
+        pool = pool_of(Heard(), max_restarts=0)
+        await measured(pool)
+        try:
+            await pool.call("stop_always")
+        finally:
+            pool.stop()
+
+    with pytest.raises(ActorLost, match=r"died 1 times without finishing a piece of work: .*`stop_always`"):
+        asyncio.run(scene())

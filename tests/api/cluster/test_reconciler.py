@@ -1,0 +1,99 @@
+"""When the reconciler looks: at once where there is something to be done, each second while runs are under way, else seldom."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.api.cluster.raylike import RayLike, raylike
+from tests.api.conftest import Headers
+from tests.api.rows import add_run
+from xpo_ray.api.cluster import reconciler
+from xpo_ray.api.cluster.link import Link
+from xpo_ray.api.cluster.reconciler import EVERY_S, IDLE_S, Reconciler
+from xpo_ray.api.cluster.worker import ReconcilerThread
+from xpo_ray.api.database.tables import Run
+from xpo_ray.api.runs.queue import admit_waiting
+from xpo_ray.api.services import Services
+from xpo_ray.api.settings import Settings
+
+
+@pytest.fixture
+def ray() -> Iterator[RayLike]:
+    with raylike() as made:
+        yield made
+
+
+@pytest.fixture
+def settings(settings: Settings, ray: RayLike) -> Settings:
+    return settings.model_copy(update={"ray_address": ray.address})
+
+
+@pytest.fixture
+def owner(api: TestClient, submitter: Headers, services: Services) -> str:
+    services.clock = lambda: datetime.now(UTC)
+    return str(api.get("/v1/keys/self", headers=submitter).json()["id"])
+
+
+def until(true: Callable[[], bool], within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def status(services: Services, run_id: str) -> str:
+    with services.database.read() as session:
+        return session.get_one(Run, run_id).status
+
+
+def test_a_look_at_nothing_may_be_followed_by_a_long_rest_and_one_at_a_run_may_not(
+    services: Services, ray: RayLike, owner: str
+) -> None:
+    turns = Reconciler(services, Link(services), admit_waiting)
+    assert turns.turn() == IDLE_S
+    add_run(services, "run_a", owner, status="queued", secrets=[])
+    services.run_folder("run_a").mkdir(parents=True)
+    assert turns.turn() == EVERY_S
+    assert (status(services, "run_a"), ray.jobs) == ("starting", {"run_a-1": "PENDING"})
+    add_run(services, "run_b", owner, status="paused")
+    with services.database.write() as session:
+        session.delete(session.get_one(Run, "run_a"))
+    assert turns.turn() == EVERY_S, "its job runs on"
+    ray.jobs = {"run_a-1": "STOPPED", "raysubmit_of_somebody": "RUNNING"}
+    assert turns.turn() == IDLE_S
+
+
+def test_news_is_followed_at_once_and_the_progress_of_a_run_is_not(
+    services: Services, ray: RayLike, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "IDLE_S", 3600.0)
+    thread = ReconcilerThread(services)
+    thread.start()
+    try:
+        until(lambda: thread.view.alive)
+        looks = ray.looks
+        for _ in range(50):
+            services.changes.tell("run_z", progress=True)
+        add_run(services, "run_a", owner, status="queued", secrets=[])
+        services.run_folder("run_a").mkdir(parents=True)
+        assert ray.looks == looks == 1
+        services.changes.tell("run_a")
+        until(lambda: "run_a-1" in ray.jobs)
+    finally:
+        thread.stop()
+    assert status(services, "run_a") == "starting"
+
+
+def test_a_submission_a_pause_and_a_resume_are_news(
+    services: Services, api: TestClient, submitter: Headers, owner: str
+) -> None:
+    woken: list[int] = []
+    services.changes.listen(lambda: woken.append(1))
+    add_run(services, "run_a", owner, status="queued")
+    for command in ("pause", "resume", "cancel"):
+        before = len(woken)
+        assert api.post(f"/v1/runs/run_a/{command}", headers=submitter).status_code == 200
+        assert len(woken) > before, command
