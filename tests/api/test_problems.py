@@ -1,5 +1,7 @@
 """Every refusal is a problem document with a stable code, and tells nothing that it should not."""
 
+import errno
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -10,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tests.api.conftest import Headers
 from xpo_ray.api import problems
 from xpo_ray.api.problems import Refusal, not_found
-from xpo_ray.errors import DatasetError, SpecError
+from xpo_ray.errors import DatasetError, DiskFull, SpecError
 from xpo_ray.wire.problems import Problem
 
 
@@ -59,6 +61,9 @@ def test_a_refusal_carries_code_field_faults_and_headers() -> None:
         (not_found("run", "run_x"), 404, "run_not_found"),
         (OperationalError("insert", {}, Exception("disk full")), 503, "database_unavailable"),
         (PoolTimeout(), 503, "database_unavailable"),
+        (DiskFull("the disk of /secret text is full"), 507, "storage_full"),
+        (OSError(errno.ENOSPC, "No space left on device", "/secret text"), 507, "storage_full"),
+        (OSError(errno.EIO, "secret text"), 500, "internal_error"),
         (RuntimeError("secret text"), 500, "internal_error"),
     ],
 )

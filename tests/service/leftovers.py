@@ -41,7 +41,7 @@ def _of_ray(service: Service) -> Iterator[str]:
         if group["state"] != "REMOVED":
             yield f"placement group {group['placement_group_id']} is {group['state']}"
     for job in _state(service, "jobs"):
-        if job["status"] not in ("SUCCEEDED", "STOPPED", "FAILED"):
+        if job["submission_id"] and job["status"] not in ("SUCCEEDED", "STOPPED", "FAILED"):
             yield f"job {job['submission_id']} is {job['status']}"
 
 
