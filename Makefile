@@ -32,7 +32,7 @@ fmt: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: $(INSTALLED)  ## SIGKILL at every commit point, resume, compare bit by bit (about 15 minutes)
+faults: $(INSTALLED)  ## kill, freeze, fill up and cut off every part; compare bit by bit (about an hour)
 	$(BIN)/python -m pytest -m faults --timeout 600
 
 bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
@@ -42,6 +42,7 @@ bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.m
 	$(BIN)/python benchmarks/overlap.py
 	$(BIN)/python benchmarks/scale.py --plot benchmarks/scale.png
 	$(BIN)/python benchmarks/real_text.py
+	$(BIN)/python benchmarks/api_load.py
 	$(BIN)/python benchmarks/against_trl.py --plot benchmarks/against_trl.svg
 
 clean:

@@ -166,7 +166,10 @@ def _check_template(settings: Settings, template: str | None, field: str) -> Non
 def _check_plugin(settings: Settings, function: str, field: str) -> None:
     if not any(fnmatchcase(function, pattern) for pattern in settings.plugins):
         raise Refusal(
-            422, "plugin_not_allowed", f"{field} {function!r:.200}: not on the operator's list of plug-ins", field=field
+            422,
+            "plugin_not_allowed",
+            f"{field} {function!r:.200}: not on the operator's list of plug-ins; ask for --plugin module:function",
+            field=field,
         )
 
 

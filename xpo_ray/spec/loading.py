@@ -23,8 +23,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         nodes = [key for key, _ in node.value if not key.tag.endswith(":merge")]
         keys = [self.construct_object(key, deep=True) for key in nodes]
-        for key_node, key in zip(nodes, keys, strict=True):
-            if keys.count(key) > 1:
+        for i, (key_node, key) in enumerate(zip(nodes, keys, strict=True)):
+            if key in keys[:i]:
                 raise yaml.constructor.ConstructorError(
                     "in this mapping", node.start_mark, f"the key {key!r} stands twice", key_node.start_mark
                 )
@@ -67,7 +67,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}: not YAML: {error}") from error
+        raise SpecError(f"{path}: not YAML: {_said(error)}") from error
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: a spec is a mapping, got {type(raw).__name__}; see `xpo-ray schema`")
     return raw
@@ -89,11 +89,17 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     node[last] = _value(text)
 
 
+def _said(error: yaml.YAMLError) -> str:
+    """Where and what, on one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark is not None else problem
+
+
 def _value(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise SpecError(f"--set value {text!r} is not YAML: {error}; quote it") from error
+        raise SpecError(f"--set value {text!r} is not YAML: {_said(error)}; quote it") from error
 
 
 def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
