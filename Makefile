@@ -33,7 +33,7 @@ fmt: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 faults: $(INSTALLED)  ## kill, freeze, fill up and cut off every part; compare bit by bit (about an hour)
-	$(BIN)/python -m pytest -m faults --timeout 600
+	$(BIN)/python -m pytest -m "faults or long" --timeout 600
 
 bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

@@ -132,6 +132,7 @@ def test_a_trainer_that_dies_before_the_first_checkpoint_brings_the_policy_back_
     assert model_digest(ran.result.root) == model_digest(xpo_adapter.result.root)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "algorithm"),
     [
@@ -157,6 +158,7 @@ def test_references_that_are_neither_the_base_nor_the_policy_have_an_adapter_of_
     assert (second.metrics["loss/preference"] == pytest.approx(math.log(2), abs=1e-5)) == (name == "warm")
 
 
+@pytest.mark.long
 def test_in_bfloat16_it_ends_with_a_merged_model_in_float32(world: World) -> None:
     ran = world.run(
         "bfloat16-adapter", "model.dtype=bfloat16", "training.activation_checkpointing=true", raw=adapted(world)

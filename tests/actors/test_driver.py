@@ -160,8 +160,8 @@ def test_online_dpo_hands_weights_over_by_object_ref(world: World) -> None:
 @pytest.mark.parametrize(
     "algorithm",
     [
-        {"kind": "iterative_dpo", "decoding": "greedy"},
-        {"kind": "dpo"},
+        pytest.param({"kind": "iterative_dpo", "decoding": "greedy"}, marks=pytest.mark.long),
+        pytest.param({"kind": "dpo"}, marks=pytest.mark.long),
         {"kind": "sdpo", "warmup_iterations": 1, "warmup_kind": "dpo"},
         {
             "kind": "custom",
