@@ -49,7 +49,8 @@ def _processes(service: Service) -> Iterator[str]:
     """Processes of the head's session that do a run's work; Ray keeps idle workers, which are nobody's."""
     for pid, words in _session(_head(service)["pid"]):
         title = words.split(" --", 1)[0] if "ray::" in words else words
-        if "ray::IDLE" not in title and any(role in title for role in ROLES) and "ray.scripts" not in title:
+        heads_own = any(part in title for part in ("ray::IDLE", "ray.scripts", "ray.dashboard"))
+        if not heads_own and any(role in title for role in ROLES):
             yield f"process {pid}: {title[:200]}"
 
 
