@@ -45,7 +45,9 @@ class Changes:
                 news.set()
 
     async def wait(self, topic: str, timeout_s: float) -> bool:
-        """Wait for news of a topic; False after the time limit."""
+        """Wait for news of a topic; False after the time limit. Nobody waits any more once the service ends."""
+        if self.closing:
+            return True
         news = asyncio.Event()
         self._waiting[topic].add(news)
         try:

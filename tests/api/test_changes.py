@@ -75,3 +75,12 @@ def test_mere_progress_wakes_who_watches_and_no_listener() -> None:
         return await waiting, called
 
     assert asyncio.run(waits()) == (True, [])
+
+
+def test_nobody_begins_to_wait_once_the_service_ends() -> None:
+    async def waits() -> bool:
+        changes = Changes()
+        changes.close()
+        return await asyncio.wait_for(changes.wait("run_a", 300), 60)
+
+    assert asyncio.run(waits())
