@@ -6,16 +6,36 @@ another API process may have written.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 ANY = "*"
+
+
+class News:
+    """What one waiter has not heard yet."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+
+    def come(self) -> None:
+        self._came.set()
+
+    async def within(self, timeout_s: float) -> bool:
+        """Wait for news that came since the last time; False after the time limit."""
+        try:
+            await asyncio.wait_for(self._came.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        self._came.clear()
+        return True
 
 
 class Changes:
     """Waiters by topic: a run's id, or ANY. Told from any thread, waited for on the event loop."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[News]] = defaultdict(set)
         self.closing = False
         """The service ends: streams stop."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -40,27 +60,25 @@ class Changes:
     def close(self) -> None:
         """Let everybody go: the service ends."""
         self.closing = True
-        for events in list(self._waiting.values()):
-            for news in events:
-                news.set()
+        for waiters in list(self._waiting.values()):
+            for news in waiters:
+                news.come()
 
-    async def wait(self, topic: str, timeout_s: float) -> bool:
-        """Wait for news of a topic; False after the time limit. Nobody waits any more once the service ends."""
-        if self.closing:
-            return True
-        news = asyncio.Event()
+    @contextmanager
+    def watching(self, topic: str) -> Iterator["News"]:
+        """News of a topic from now on. Whoever looks into the database watches first: what happens during the look is kept."""
+        news = News()
         self._waiting[topic].add(news)
+        if self.closing:
+            news.come()
         try:
-            await asyncio.wait_for(news.wait(), timeout_s)
-        except TimeoutError:
-            return False
+            yield news
         finally:
             self._waiting[topic].discard(news)
             if not self._waiting[topic]:
                 del self._waiting[topic]
-        return True
 
     def _wake(self, topic: str) -> None:
         for each in {topic, ANY}:
             for news in self._waiting.get(each, ()):
-                news.set()
+                news.come()

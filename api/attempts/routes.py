@@ -56,10 +56,11 @@ def claim(services: TheServices, run_id: str, number: int, asked: Claim) -> Gran
 async def heartbeat(services: TheServices, token: Token, run_id: str, number: int, asked: Heartbeat) -> Orders:
     """The driver lives; answered when something else is wanted than it knows, at the latest after `wait_s`."""
     deadline = time.monotonic() + asked.wait_s
-    wanted = await run_in_threadpool(beat, services, run_id, number, token)
-    while wanted == asked.known and not services.changes.closing and (left := deadline - time.monotonic()) > 0:
-        await services.changes.wait(run_id, min(left, LOOK_S))
-        wanted = await run_in_threadpool(wanted_now, services, run_id, number)
+    with services.changes.watching(run_id) as news:
+        wanted = await run_in_threadpool(beat, services, run_id, number, token)
+        while wanted == asked.known and not services.changes.closing and (left := deadline - time.monotonic()) > 0:
+            await news.within(min(left, LOOK_S))
+            wanted = await run_in_threadpool(wanted_now, services, run_id, number)
     return Orders(wanted=wanted)
 
 

@@ -54,7 +54,7 @@ async def stream(
 ) -> AsyncIterator[str]:
     """Events behind `after`, then new ones as they come; a comment where there was nothing to say for `heartbeat_s`."""
     spoken = time.monotonic()
-    with streams.opened(key_id):
+    with streams.opened(key_id), services.changes.watching(run_id) as news:
         yield ": the events of this run\n\n"
         while not services.changes.closing:
             page, last, final = await asyncio.to_thread(_read, services, run_id, after)
@@ -68,7 +68,7 @@ async def stream(
             if time.monotonic() - spoken >= heartbeat_s:
                 yield ": alive\n\n"
                 spoken = time.monotonic()
-            await services.changes.wait(run_id, min(LOOK_EVERY_S, heartbeat_s))
+            await news.within(min(LOOK_EVERY_S, heartbeat_s))
 
 
 def framed(event: EventView) -> str:

@@ -93,6 +93,12 @@ def test_a_driver_that_stood_still_itself_holds_that_against_no_actor(monkeypatc
     assert seconds <= 0.5
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a new process may take many seconds to come up, while one that is up answers within one."""
+    monkeypatch.setattr(watchdog, "AT_FIRST", 120.0)
+
+
 def pool_of(heard: Heard, *, max_restarts: int) -> Pool:
     """One Clock, with a floor of a second."""
     pool = Pool("clock", 1, lambda name: start_actor(Clock, name), heard, max_restarts, Deadlines(1.0))
@@ -121,7 +127,7 @@ def gone(pid: int, within_s: float = 30.0) -> bool:
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "patient")
 def test_a_stopped_actor_is_replaced_its_call_made_again_and_its_process_ended(tmp_path: Any) -> None:
     heard = Heard()
 
@@ -140,7 +146,7 @@ def test_a_stopped_actor_is_replaced_its_call_made_again_and_its_process_ended(t
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "patient")
 def test_an_actor_that_always_hangs_is_given_up() -> None:
     async def scene() -> None:
         pool = pool_of(Heard(), max_restarts=0)

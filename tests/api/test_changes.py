@@ -7,11 +7,16 @@ import time
 from xpo_ray.api.changes import ANY, Changes
 
 
+async def heard(changes: Changes, topic: str, timeout_s: float) -> bool:
+    with changes.watching(topic) as news:
+        return await news.within(timeout_s)
+
+
 def test_news_from_another_thread_wakes_the_waiter() -> None:
     async def waits() -> bool:
         changes = Changes()
         changes.bind(asyncio.get_running_loop())
-        waiting = asyncio.create_task(changes.wait("run_a", 30))
+        waiting = asyncio.create_task(heard(changes, "run_a", 30))
         await asyncio.sleep(0)
         threading.Thread(target=changes.tell, args=("run_a",)).start()
         return await waiting
@@ -23,7 +28,7 @@ def test_news_of_another_run_does_not_wake_but_any_hears_all() -> None:
     async def waits() -> tuple[bool, bool]:
         changes = Changes()
         changes.bind(asyncio.get_running_loop())
-        one, all_of_them = (asyncio.create_task(changes.wait(t, 0.2)) for t in ("run_a", ANY))
+        one, all_of_them = (asyncio.create_task(heard(changes, t, 0.2)) for t in ("run_a", ANY))
         await asyncio.sleep(0)
         changes.tell("run_b")
         return await one, await all_of_them
@@ -35,7 +40,7 @@ def test_nothing_is_kept_of_those_who_left() -> None:
     async def waits() -> Changes:
         changes = Changes()
         changes.bind(asyncio.get_running_loop())
-        await asyncio.gather(*(changes.wait(f"run_{n}", 0.01) for n in range(50)))
+        await asyncio.gather(*(heard(changes, f"run_{n}", 0.01) for n in range(50)))
         return changes
 
     assert asyncio.run(waits())._waiting == {}
@@ -45,7 +50,7 @@ def test_closing_lets_everybody_go() -> None:
     async def waits() -> float:
         changes = Changes()
         changes.bind(asyncio.get_running_loop())
-        waiting = asyncio.create_task(changes.wait("run_a", 30))
+        waiting = asyncio.create_task(heard(changes, "run_a", 30))
         await asyncio.sleep(0)
         began = time.monotonic()
         changes.close()
@@ -69,7 +74,7 @@ def test_mere_progress_wakes_who_watches_and_no_listener() -> None:
         changes, called = Changes(), list[int]()
         changes.listen(lambda: called.append(1))
         changes.bind(asyncio.get_running_loop())
-        waiting = asyncio.create_task(changes.wait("run_a", 30))
+        waiting = asyncio.create_task(heard(changes, "run_a", 30))
         await asyncio.sleep(0)
         changes.tell("run_a", progress=True)
         return await waiting, called
@@ -81,6 +86,18 @@ def test_nobody_begins_to_wait_once_the_service_ends() -> None:
     async def waits() -> bool:
         changes = Changes()
         changes.close()
-        return await asyncio.wait_for(changes.wait("run_a", 300), 60)
+        return await asyncio.wait_for(heard(changes, "run_a", 300), 60)
 
     assert asyncio.run(waits())
+
+
+def test_news_that_comes_while_the_watcher_looks_elsewhere_is_kept_and_told_once() -> None:
+    async def waits() -> tuple[bool, bool]:
+        changes = Changes()
+        changes.bind(asyncio.get_running_loop())
+        with changes.watching("run_a") as news:
+            changes.tell("run_a")
+            await asyncio.sleep(0.01)
+            return await news.within(30), await news.within(0.01)
+
+    assert asyncio.run(waits()) == (True, False)

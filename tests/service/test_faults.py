@@ -70,4 +70,4 @@ def test_a_kill_of_any_part_loses_nothing(watched_service: Service, slow_world: 
     run_id = begun(watched_service, slow_world.spec)
     strike = struck(watched_service, run_id, victim)
     STRIKES[victim](watched_service, run_id)
-    recovered(watched_service, slow_world, strike)
+    assert recovered(watched_service, slow_world, strike)["status"] == "succeeded"

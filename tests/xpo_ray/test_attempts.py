@@ -186,7 +186,9 @@ def test_where_and_how_the_work_is_done_may_change_between_attempts(
     tmp_path: Path, section: str, value: dict[str, Any]
 ) -> None:
     opened(tmp_path, identity_of()).close()
-    opened(tmp_path, identity_of(**{section: value}), resume=True).close()
+    second = opened(tmp_path, identity_of(**{section: value}), resume=True)
+    second.close()
+    assert second.number == 2
 
 
 @pytest.mark.parametrize(

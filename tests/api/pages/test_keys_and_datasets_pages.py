@@ -44,6 +44,7 @@ def test_a_hostile_key_name_is_text(visit: Visits, make_headers: MakeKey) -> Non
 def test_keys_are_for_admins(visit: Visits) -> None:
     window = visit("/keys", scopes=("submit",))
     window.sees("Keys are for admins.", ".empty")
+    assert window.find("table.keys, form").count() == 0
 
 
 def test_an_uploaded_dataset_is_reported_and_looked_into_as_text(visit: Visits, tmp_path: Path) -> None:

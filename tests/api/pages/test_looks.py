@@ -1,5 +1,8 @@
 """Every page at both widths in both themes: no wider than its window, text of enough contrast, every control with a name."""
 
+import re
+from importlib.resources import files
+
 import pytest
 
 from tests.api.pages.conftest import Visits
@@ -56,3 +59,22 @@ def test_every_page_fits_is_legible_and_has_names(visit: Visits, services: Servi
         assert window.run(CONTRAST) == [], path
         assert window.run(NAMELESS) == [], path
     assert window.complaints == []
+
+
+def test_the_pages_have_the_colours_of_the_report() -> None:
+    """Two style sheets, as the report is one file; a name that stands in both means the same in light and in dark."""
+    pages, report = (
+        files(package).joinpath(path).read_text()
+        for package, path in (("xpo_ray.api.pages", "static/colours.css"), ("xpo_ray.report", "template/report.css"))
+    )
+    for first in (0, 1):
+        ours, theirs = (blocks_of(text)[first] for text in (pages, report))
+        shared = ours.keys() & theirs.keys()
+        assert len(shared) >= 15
+        assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+
+
+def blocks_of(style: str) -> list[dict[str, str]]:
+    """The custom properties of each block that sets a colour scheme, the light one first."""
+    blocks = re.findall(r"\{([^{}]*color-scheme[^{}]*)\}", style)
+    return [dict(re.findall(r"(--[\w-]+):\s*([^;]+);", block)) for block in blocks]

@@ -189,6 +189,7 @@ def test_the_end_of_a_run_is_seen_at_once_and_an_unknown_run_is_told(visit: Visi
     window.sees("succeeded", "h1")
     window.go("/runs/run_nothing")
     window.sees("there is no run run_nothing", ".trouble")
+    assert window.page.get_by_role("button", name="Pause").count() == 0
 
 
 def test_tabs_are_reached_with_the_keyboard(visit: Visits, services: Services, admin: Headers) -> None:

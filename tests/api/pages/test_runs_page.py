@@ -49,6 +49,7 @@ def test_the_login_leads_to_this_site_alone(visit: Visits, admin: Headers, targe
 def test_an_empty_service_says_how_to_begin(visit: Visits) -> None:
     window = visit("/")
     window.sees("xpo-ray submit SPEC --follow", ".empty")
+    assert window.find("table.runs tbody tr").count() == 0
 
 
 def test_rows_change_by_themselves_and_keep_the_focus(visit: Visits, services: Services) -> None:
@@ -113,9 +114,13 @@ def test_a_service_that_goes_away_is_told_and_the_page_heals_by_itself(
     window.sees("succeeded", ROWS)
 
 
-def test_a_session_that_ends_leads_to_the_login_and_back(visit: Visits, services: Services) -> None:
+def test_a_session_that_ends_leads_to_the_login_and_back(visit: Visits, services: Services, admin: Headers) -> None:
     new_run(services, "run_a")
     window = visit("/?status=failed")
     window.sees("No run is like this.", ".empty")
     window.page.context.clear_cookies()
     window.page.wait_for_url(re.compile(r"/login\?next=%2F%3Fstatus%3Dfailed$"))
+    window.page.get_by_label("API key").fill(admin["Authorization"].removeprefix("Bearer "))
+    window.page.get_by_role("button", name="Log in").click()
+    window.sees("No run is like this.", ".empty")
+    assert window.run("location.pathname + location.search") == "/?status=failed"

@@ -13,6 +13,7 @@ import pytest
 from xpo_ray.courier.connection import Connection
 from xpo_ray.courier.heartbeat import HeartbeatThread
 from xpo_ray.courier.shipper import JournalFile, Shipper
+from xpo_ray.errors import Superseded
 from xpo_ray.orders import Orders
 
 
@@ -151,3 +152,4 @@ def test_a_refused_heartbeat_supersedes(peer: Peer, connection: Connection) -> N
     orders = Orders()
     HeartbeatThread(connection, orders, 0.1).start()
     until(lambda: orders.wanted == "superseded")
+    assert isinstance(orders.stopped(), Superseded)

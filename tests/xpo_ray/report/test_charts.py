@@ -36,8 +36,9 @@ CHARTS: dict[str, Chart] = {
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_is_one_that_plotly_knows_and_json_can_hold(name: str) -> None:
     chart = CHARTS[name]
-    json.dumps(chart, allow_nan=False)
-    go.Figure(coloured(chart), skip_invalid=False)
+    assert json.loads(json.dumps(chart, allow_nan=False)).keys() == chart.keys()
+    drawn = go.Figure(coloured(chart), skip_invalid=False)
+    assert len(drawn.data) == len(chart["data"]) > 0
 
 
 def test_what_is_not_a_number_leaves_a_gap() -> None:
