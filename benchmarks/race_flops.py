@@ -20,11 +20,13 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Work:
-    """A forward pass: tokens through the layers, (query, key) pairs of attention, positions that get logits."""
+    """A forward pass: tokens through the layers, (query, key) pairs of attention, positions that get logits, and positions that
+    the last layer's feed-forward part leaves out."""
 
     tokens: int
     pairs: int
     logits: int = 0
+    unread: int = 0
 
     def forward(self, task: Task) -> float:
         return self._products(task) + 4.0 * task.hidden * task.layers * self.pairs
@@ -34,15 +36,17 @@ class Work:
         return 2.0 * self._products(task) + 10.0 * task.hidden * task.layers * self.pairs
 
     def _products(self, task: Task) -> float:
-        layer = 4 * task.hidden**2 + 3 * task.hidden * task.intermediate
-        return 2.0 * (task.layers * layer * self.tokens + task.hidden * task.vocabulary * self.logits)
+        mlp = 3 * task.hidden * task.intermediate
+        layers = task.layers * (4 * task.hidden**2 + mlp) * self.tokens - mlp * self.unread
+        return 2.0 * (layers + task.hidden * task.vocabulary * self.logits)
 
 
-def drawing(task: Task) -> Work:
-    """One response to each prompt of a window: the prompts, then token after token behind a cache."""
+def drawing(task: Task, *, last_alone: bool) -> Work:
+    """One response to each prompt of a window: the prompts, then token after token behind a cache. `last_alone`: prompts are
+    read for their last position."""
     p, t = task.prompt_tokens, task.new_tokens
     pairs = p * p + sum(p + i for i in range(1, t))
-    return Work(task.batch * (p + t - 1), task.batch * pairs, task.batch * t)
+    return Work(task.batch * (p + t - 1), task.batch * pairs, task.batch * t, task.batch * (p - 1) * last_alone)
 
 
 def whole_sequences(task: Task, *, logits: bool) -> Work:
@@ -52,21 +56,27 @@ def whole_sequences(task: Task, *, logits: bool) -> Work:
 
 
 def shared_prefix(task: Task, *, logits: bool = True) -> Work:
-    """Both responses behind one prompt, logits on the responses alone."""
+    """Both responses behind one prompt, read where a response's token follows (logits) or at the last tokens."""
     p, t = task.prompt_tokens, task.new_tokens
-    return Work(task.batch * (p + 2 * t), task.batch * (p * p + 2 * t * (p + t)), task.batch * 2 * t * logits)
+    read = 2 * t if logits else 2
+    pairs = p * p + 2 * t * (p + t)
+    return Work(
+        task.batch * (p + 2 * t), task.batch * pairs, task.batch * 2 * t * logits, task.batch * (p + 2 * t - read)
+    )
 
 
 def of_trl(task: Task) -> float:
     """Operations of one update of TRL's XPOTrainer."""
     judged = whole_sequences(task, logits=False).forward(task)
-    return 2 * drawing(task).forward(task) + judged + _trained(whole_sequences(task, logits=True), task)
+    return (
+        2 * drawing(task, last_alone=False).forward(task) + judged + _trained(whole_sequences(task, logits=True), task)
+    )
 
 
 def of_xpo_ray(task: Task) -> float:
     """Operations of one window of xpo_ray; the reward model reads prompts once too."""
     judged = shared_prefix(task, logits=False).forward(task)
-    return 2 * drawing(task).forward(task) + judged + _trained(shared_prefix(task), task)
+    return 2 * drawing(task, last_alone=True).forward(task) + judged + _trained(shared_prefix(task), task)
 
 
 def _trained(work: Work, task: Task) -> float:

@@ -61,7 +61,7 @@ class RunFailed(XpoRayError, RuntimeError):
 
 
 class TrainingDiverged(RunFailed):
-    """A loss or a gradient norm is not finite; the last checkpoint stays."""
+    """A loss or a gradient norm is not finite; what is committed stays."""
 
 
 class JudgeFailed(RunFailed):

@@ -4,6 +4,7 @@ Measured there on one core: MKL 92 to 103 GFLOP/s, oneDNN 108 to 115. Whoever ma
 weights, their names and the modules stay what they are. Other processors, dtypes and devices are left alone.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MOST_PACKED = 2**26
-"""Weights (256 MiB) of a frozen model that are held a second time, in the order in which oneDNN reads them."""
+"""Weights (256 MiB) of a frozen model that are held a second time, in the order in which oneDNN reads them, and those of
+layers that compute together a third time."""
 ROWS = 64
 """The number of rows that a packed weight is laid out for: a batch that is being drawn."""
 
@@ -45,32 +47,63 @@ def _processor() -> str:
         return ""
 
 
+def together(layers: Sequence[nn.Module]) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Several layers that read the same input, for `no_grad`: one product where their weights are packed, else one each."""
+    forwards = [vars(x).get("forward", x) for x in layers]
+    if all(isinstance(f, OneDnnForward) and f.packs and f.layer.bias is None for f in forwards):
+        return PackedTogether([f.layer for f in forwards])
+    return lambda input: [f(input) for f in forwards]
+
+
 class OneDnnForward:
     """The forward pass of one layer."""
 
     def __init__(self, layer: nn.Linear, *, packs: bool) -> None:
-        self._layer = layer
-        self._packs = packs
-        self._packed: Tensor | None = None
-        self._packed_from: tuple[int, int] | None = None
+        self.layer = layer
+        self.packs = packs
+        self._packed = Packed([layer])
 
     def __call__(self, input: Tensor) -> Tensor:
-        weight, bias = self._layer.weight, self._layer.bias
+        weight, bias = self.layer.weight, self.layer.bias
         if not _fits(input, weight):
             return F.linear(input, weight, bias)
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
             output: Tensor = OneDnnLinear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
             return output
-        return _product(input, self._packed_weight() if self._packs else weight, bias)
+        return _product(input, self._packed.weight() if self.packs else weight, bias)
 
-    def _packed_weight(self) -> Tensor:
-        """The weight as it is now, packed: packed again when it lies elsewhere or was written to."""
-        weight = self._layer.weight
-        now = weight.data_ptr(), weight._version
-        if self._packed is None or self._packed_from != now:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-            self._packed_from = now
-        return self._packed
+
+class PackedTogether:
+    """Layers without bias as one product, whose columns are theirs one after another."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        self._layers = layers
+        self._widths = [x.out_features for x in layers]
+        self._packed = Packed(layers)
+
+    def __call__(self, input: Tensor) -> Sequence[Tensor]:
+        if not _fits(input, self._layers[0].weight):
+            return [F.linear(input, x.weight) for x in self._layers]
+        return torch.split(_product(input, self._packed.weight(), None), self._widths, dim=-1)
+
+
+class Packed:
+    """The weights of frozen layers, one below another, in the order in which oneDNN reads them."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        self._layers = layers
+        self._made: Tensor | None = None
+        self._made_from: list[tuple[int, int]] = []
+
+    def weight(self) -> Tensor:
+        """The weights as they are now: packed again when one lies elsewhere or was written to."""
+        weights = [x.weight for x in self._layers]
+        now = [(w.data_ptr(), w._version) for w in weights]
+        if self._made is None or self._made_from != now:
+            whole = weights[0].detach() if len(weights) == 1 else torch.cat([w.detach() for w in weights])
+            self._made = torch.ops.mkldnn._reorder_linear_weight(whole, ROWS)
+            self._made_from = now
+        return self._made
 
 
 class OneDnnLinear(torch.autograd.Function):

@@ -98,7 +98,8 @@ class Policy:
         if self.spec.model.dtype == "bfloat16":
             drawer = self.engine.model if self.version is not None else _half(model)
             put_weights(drawer, weights_of(model))
-        self.engine = TransformersEngine(drawer, self.chat.eos_ids)
+        if self.version is None or drawer is not self.engine.model:
+            self.engine = TransformersEngine(drawer, self.chat.eos_ids)
         self.version = version
 
     def canary(self, ids: Sequence[int]) -> float:

@@ -86,9 +86,9 @@ class Trainer:
         self.adapter = _adapter(origin, model_path, seed)
         self.model = self.adapter.model if self.adapter else load_model(model_path, "float32", revision)
         through_onednn(self.model, frozen=False)
+        self.path = Choice(log_probs) if log_probs is not None else choose(self.model)
         if spec.activation_checkpointing:
             recompute_layers(self.model)
-        self.path = Choice(log_probs) if log_probs is not None else choose(self.model)
         self.log_probs = self.path.log_probs
         self.lanes = Lanes(self.device)
         self.reset_optimizer()
@@ -159,7 +159,7 @@ class Trainer:
             raise TrainingDiverged(
                 f"the loss of step {order.window.step} of iteration {order.window.iteration} is "
                 f"{float(loss.loss.detach())}; lower training.learning_rate or raise algorithm.beta; "
-                "the last checkpoint stays"
+                "what is committed stays"
             )
         return loss, pairs, comparators_C, out, chosen
 
@@ -168,7 +168,7 @@ class Trainer:
         if not math.isfinite(norm):
             raise TrainingDiverged(
                 f"the gradient norm of step {order.window.step} of iteration {order.window.iteration} is {norm}; "
-                "lower training.learning_rate; the last checkpoint stays"
+                "lower training.learning_rate; what is committed stays"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = order.learning_rate

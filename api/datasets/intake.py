@@ -156,13 +156,13 @@ def _allowed(services: Services, asked: RegisteredFiles | RegisteredHub) -> dict
     if isinstance(asked, RegisteredHub):
         allowed_repository(services.settings, asked.name, "source.name")
         return asked.model_dump()
-    path = below_roots(services.settings, asked.path, "source.path")
+    path = below_roots(services.settings.roots, asked.path, "source.path")
     try:
         files = data_files(str(path))
     except DatasetError as error:
         raise Refusal(422, "dataset_invalid", str(error), field="source.path") from error
     for file in files:
-        below_roots(services.settings, str(file), "source.path")
+        below_roots(services.settings.roots, str(file), "source.path")
     return {"kind": "files", "path": str(path)}
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from xpo_ray.api.datasets.roots import below_roots
+from xpo_ray.api.datasets.roots import below_roots, links_below
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.settings import Settings
 from xpo_ray.errors import ModelError
@@ -24,17 +24,16 @@ class ModelFacts:
 
 def checked_folder(settings: Settings, path: str) -> ModelFacts:
     """The folder, which lies below the operator's roots with all its files. Raises Refusal."""
-    folder = below_roots(settings, path, "path")
+    folder = below_roots(settings.roots, path, "path")
     if not folder.is_dir():
         raise _invalid(
             f"path {path}: no such folder; a model is a folder with config.json, safetensors and a tokenizer"
         )
-    for file in folder.iterdir():
-        below_roots(settings, str(file), "path")
+    links_below(settings.roots, folder, "path")
     try:
         architecture = _architecture(folder / "config.json")
         for file in weight_files(folder):
-            below_roots(settings, str(file), "path")
+            below_roots(settings.roots, str(file), "path")
         count = parameters(folder)
     except ModelError as error:
         raise _invalid(str(error)) from error

@@ -17,7 +17,6 @@ from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.run_states import FINAL
 from xpo_ray.spec.loading import digest
-from xpo_ray.spec.run import RunSpec
 from xpo_ray.storage import write_new
 from xpo_ray.wire.runs import Submission
 
@@ -31,10 +30,9 @@ def check_room(services: Services, caller: Principal) -> None:
     check_quota(services, caller)
 
 
-def make_folder(services: Services, run_id: str, spec: RunSpec) -> Path:
-    """The run's folder with its run.json, durably."""
+def make_folder(services: Services, run_id: str, plain: dict[str, Any]) -> Path:
+    """The run's folder with its run.json, durably. `plain`: the resolved spec as JSON has it."""
     root = services.run_folder(run_id)
-    plain = spec.model_dump(mode="json")
     record = {"run_id": run_id, "created": services.clock().timestamp(), "spec": plain, "spec_sha256": digest(plain)}
     write_new(root / "run.json", to_json(record, indent=1) + b"\n")
     return root
@@ -46,10 +44,11 @@ def enqueue(
     caller: Principal,
     run_id: str,
     asked: Submission,
-    spec: RunSpec,
+    plain: dict[str, Any],
     origin: tuple[str, int] | None = None,
 ) -> Run:
-    """The row and its first event, in the caller's transaction. Raises Refusal where a quota is used up."""
+    """The row and its first event, in the caller's transaction; `plain`: the resolved spec as JSON has it. Raises Refusal where
+    a quota is used up."""
     connection = session.connection()
     _check_counts(connection, services, caller)
     _check_webhooks(session, caller, asked.webhooks)
@@ -57,7 +56,7 @@ def enqueue(
     values: dict[str, Any] = dict(
         id=run_id,
         owner=caller.key_id,
-        name=spec.name,
+        name=plain["name"],
         status="queued",
         attempt=0,
         version=1,
@@ -66,7 +65,7 @@ def enqueue(
         notes=dict(asked.metadata),
         **asked.reservation.model_dump(),
         retention=asked.retention.model_dump(),
-        spec=spec.model_dump(mode="json"),
+        spec=plain,
         secrets=list(asked.secrets),
         webhooks=list(asked.webhooks),
         progress={},
@@ -99,14 +98,20 @@ def _check_counts(connection: Connection, services: Services, caller: Principal)
     queued = connection.execute(QUEUED).scalar_one()
     if queued >= most:
         raise _full(f"{queued} runs are queued, the service takes {most}")
-    own = caller.quotas.active_runs
-    if own is not None:
-        # One submission of a key at a time counts. NO KEY UPDATE: rows that refer to the key hold a share of its row already.
-        connection.execute(select(Key.id).where(Key.id == caller.key_id).with_for_update(key_share=True))
-        active = select(func.count()).select_from(Run).where(Run.owner == caller.key_id)
-        count = connection.execute(active.where(Run.status.not_in([*FINAL, "paused"]))).scalar_one()
-        if count >= own:
-            raise _full(f"this key has {count} active runs, its quota is {own}")
+    check_active_runs(connection, caller)
+
+
+def check_active_runs(connection: Connection, caller: Principal) -> None:
+    """Raises Refusal where the caller may not have one more run that is queued or runs. In the transaction that makes it so."""
+    most = caller.quotas.active_runs
+    if most is None:
+        return
+    # One submission of a key at a time counts. NO KEY UPDATE: rows that refer to the key hold a share of its row already.
+    connection.execute(select(Key.id).where(Key.id == caller.key_id).with_for_update(key_share=True))
+    active = select(func.count()).select_from(Run).where(Run.owner == caller.key_id)
+    count = connection.execute(active.where(Run.status.not_in([*FINAL, "paused"]))).scalar_one()
+    if count >= most:
+        raise _full(f"this key has {count} active runs, its quota is {most}")
 
 
 def _check_webhooks(session: Session, caller: Principal, named: list[str]) -> None:

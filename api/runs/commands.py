@@ -7,6 +7,7 @@ from xpo_ray.api.auth import Principal, own_run
 from xpo_ray.api.database.tables import Run
 from xpo_ray.api.events.store import append
 from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.admission import check_active_runs
 from xpo_ray.api.runs.life import Conflict, move
 from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
@@ -17,11 +18,15 @@ TRIES = 5
 
 
 def command(services: Services, caller: Principal, run_id: str, what: Command) -> RunView:
-    """Obey a command, or find it obeyed. Raises Refusal 409 run_state_conflict where it cannot be."""
+    """Obey a command, or find it obeyed. Raises Refusal: 409 run_state_conflict where it cannot be, 429 where the caller's
+    active runs are used up."""
     for left in reversed(range(TRIES)):
         try:
             with services.database.write() as session:
-                view = _obey(session, services, _locked(session, caller, run_id), what)
+                run = _locked(session, caller, run_id)
+                if what == "resume" and run.status == "paused" and run.owner == caller.key_id:
+                    check_active_runs(session.connection(), caller)
+                view = _obey(session, services, run, what)
             services.changes.tell(run_id)
             return view
         except Conflict:

@@ -19,14 +19,13 @@ from xpo_ray.api.runs.retention import freed
 from xpo_ray.api.runs.specs import resolved
 from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
-from xpo_ray.spec.run import RunSpec
 from xpo_ray.wire.runs import Fork, Reservation, Retention, RunView, Submission
 
 
 def fork_spec(
     services: Services, caller: Principal, parent: Run, asked: Fork, run_id: str
-) -> tuple[Submission, RunSpec]:
-    """The submission and the resolved spec of a fork. Raises Refusal."""
+) -> tuple[Submission, dict[str, Any]]:
+    """The submission of a fork, and its resolved spec as JSON has it. Raises Refusal."""
     if "model" in asked.changes and {"path", "registered"} & set(asked.changes["model"] or {}):
         raise Refusal(
             422, "spec_invalid", "changes.model: a fork starts from its parent's model", field="changes.model"
@@ -43,7 +42,8 @@ def fork_spec(
         secrets=secrets_of(caller, parent, asked),
     )
     folder = _model(services, parent, asked.iteration)
-    return submission, resolved(services, raw, submission.secrets, run_id, model=folder)
+    spec = resolved(services, raw, submission.secrets, run_id, model=folder)
+    return submission, spec.model_dump(mode="json")
 
 
 def secrets_of(caller: Principal, parent: Run, asked: Fork) -> list[str]:
@@ -59,7 +59,7 @@ def enqueue_fork(
     caller: Principal,
     parent_id: str,
     run_id: str,
-    made: tuple[Submission, RunSpec],
+    made: tuple[Submission, dict[str, Any]],
     iteration: int,
 ) -> RunView:
     """Queue the fork, in the caller's transaction, while the parent is still there."""

@@ -30,7 +30,7 @@ def submit_run(asked: Submission, services: TheServices, once: Once, caller: Pri
         return before
     check_room(services, caller)
     run_id = new_id("run")
-    spec = resolved(services, asked.spec, asked.secrets, run_id)
+    spec = resolved(services, asked.spec, asked.secrets, run_id).model_dump(mode="json")
     make_folder(services, run_id, spec)
 
     def effect(session: Session) -> RunView:

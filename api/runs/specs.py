@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from xpo_ray.api.database.tables import Dataset, Model
-from xpo_ray.api.datasets.roots import allowed_repository, below_roots
+from xpo_ray.api.datasets.roots import allowed_repository, below_roots, links_below
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
@@ -145,22 +145,21 @@ def _check_files(services: Services, path: str, field: str) -> None:
 
 
 def _below(services: Services, path: str, field: str) -> None:
-    uploads = str(services.storage / "datasets")
-    below_roots(services.settings.model_copy(update={"roots": (*services.settings.roots, uploads)}), path, field)
+    below_roots((*services.settings.roots, str(services.storage / "datasets")), path, field)
 
 
 def _check_model(settings: Settings, path: str, field: str) -> None:
     if path.startswith(("/", ".", "~")) or path.count("/") != 1:
-        folder = below_roots(settings, path, field)
-        for file in folder.iterdir() if folder.is_dir() else ():
-            below_roots(settings, str(file), field)
+        folder = below_roots(settings.roots, path, field)
+        if folder.is_dir():
+            links_below(settings.roots, folder, field)
     else:
         allowed_repository(settings, path, field)
 
 
 def _check_template(settings: Settings, template: str | None, field: str) -> None:
     if template not in (None, "tokenizer", "plain"):
-        below_roots(settings, template, field)
+        below_roots(settings.roots, template, field)
 
 
 def _check_plugin(settings: Settings, function: str, field: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from xpo_ray import linear
-from xpo_ray.linear import through_onednn
+from xpo_ray.linear import PackedTogether, through_onednn, together
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
@@ -113,7 +113,7 @@ def test_a_large_frozen_model_is_not_held_twice(monkeypatch: pytest.MonkeyPatch)
     x = torch.randn(4, 24)
     with torch.inference_mode():
         torch.testing.assert_close(fast(x), plain(x), atol=1e-5, rtol=0.0)
-    assert [m.forward._packed for m in fast if isinstance(m, nn.Linear)] == [None, None]
+    assert [m.forward.packs for m in fast if isinstance(m, nn.Linear)] == [False, False]
 
 
 def test_names_and_modules_stay_what_they_are() -> None:
@@ -143,3 +143,17 @@ def test_the_choice_is_a_fact_of_the_processor(monkeypatch: pytest.MonkeyPatch) 
 def test_a_machine_without_its_file_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "Path", lambda _: Path("/nowhere/cpuinfo"))
     assert linear._processor() == ""
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+@torch.no_grad()
+def test_layers_that_read_the_same_give_together_what_each_gives(bias: bool, frozen: bool) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(24, width, bias=bias) for width in (40, 8, 8)]
+    through_onednn(nn.ModuleList(layers), frozen=frozen)
+    at_once = together(layers)
+    assert isinstance(at_once, PackedTogether) == (frozen and not bias)
+    for x in (torch.randn(5, 24), torch.randn(0, 24)):
+        for made, layer in zip(at_once(x), layers, strict=True):
+            torch.testing.assert_close(made, torch.nn.functional.linear(x, layer.weight, layer.bias))

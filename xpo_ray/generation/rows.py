@@ -5,16 +5,13 @@ The engine decides which rows are drawn together and what they draw; here the mo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import Cache
 
 from xpo_ray.generation.columns import column_cache, rebuilt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from xpo_ray.generation.stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Request:
 class Rows:
     """B rows whose keys and values fill the same columns."""
 
-    model: "PreTrainedModel"
+    stepper: Stepper
     cache: Cache
     most_drawn: int
     """Tokens that a row may draw."""
@@ -42,13 +39,16 @@ class Rows:
     living: int
     least_drawn: int
     """A lower bound of drawn_B, known without looking at the device."""
+    even: bool
+    """Whether all rows begin at the first column, known without looking too."""
 
     def __len__(self) -> int:
         return len(self.request_B)
 
     @classmethod
-    def begun(cls, model: "PreTrainedModel", requests: Sequence[Request], most_drawn: int) -> tuple["Rows", Tensor]:
+    def begun(cls, stepper: Stepper, requests: Sequence[Request], most_drawn: int) -> tuple["Rows", Tensor]:
         """Read the prompts, each distinct one once; returns the rows and the logits [B, V] of their first tokens."""
+        model = stepper.model
         device = model.device
         distinct = list(dict.fromkeys(tuple(r.prompt_ids) for r in requests))
         width = max(len(p) for p in distinct)
@@ -57,38 +57,27 @@ class Rows:
         cache = column_cache(model.config.get_text_config().num_hidden_layers, most_drawn)
         columns = torch.arange(width, device=device)
         even = all(len(p) == width for p in distinct)
-        out = model(
-            input_ids=ids_UP,
-            attention_mask=None if even else (columns >= first_U[:, None]).long(),
-            position_ids=(columns - first_U[:, None]).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        mask_UP = None if even else (columns >= first_U[:, None]).long()
+        logits_UV = stepper.read(ids_UP, mask_UP, (columns - first_U[:, None]).clamp(min=0), cache)
         place = {p: u for u, p in enumerate(distinct)}
         row_B = torch.tensor([place[tuple(r.prompt_ids)] for r in requests], device=device)
         if len(distinct) < len(requests):
             cache = rebuilt([(cache, row_B, 0)], most_drawn)
-        logits_BV = out.logits[:, -1].index_select(0, row_B).float()
-        return cls._new(model, cache, requests, first_U.index_select(0, row_B), most_drawn), logits_BV
-
-    @classmethod
-    def _new(
-        cls, model: "PreTrainedModel", cache: Cache, requests: Sequence[Request], first_B: Tensor, most_drawn: int
-    ) -> "Rows":
-        request_B = torch.tensor([r.place for r in requests], device=first_B.device)
-        return cls(
-            model=model,
+        request_B = torch.tensor([r.place for r in requests], device=device)
+        rows = cls(
+            stepper=stepper,
             cache=cache,
             most_drawn=most_drawn,
             request_B=request_B,
-            first_B=first_B,
+            first_B=first_U.index_select(0, row_B),
             drawn_B=torch.zeros_like(request_B),
             alive_B=torch.ones_like(request_B, dtype=torch.bool),
             last_B=torch.zeros_like(request_B),
             living=len(requests),
             least_drawn=0,
+            even=even,
         )
+        return rows, logits_UV.index_select(0, row_B)
 
     @classmethod
     def together(cls, parts: Sequence["Rows"]) -> "Rows":
@@ -105,7 +94,7 @@ class Rows:
             return torch.cat([getattr(p, name)[keep] for p, keep in zip(parts, keeps, strict=True)])
 
         return cls(
-            model=parts[0].model,
+            stepper=parts[0].stepper,
             cache=rebuilt(pieces, parts[0].most_drawn),
             most_drawn=parts[0].most_drawn,
             request_B=joined("request_B"),
@@ -115,6 +104,7 @@ class Rows:
             last_B=joined("last_B"),
             living=sum(p.living for p in parts),
             least_drawn=min(p.least_drawn for p in parts),
+            even=all(p.even for p in parts) and not any(shifts),
         )
 
     @property
@@ -128,16 +118,8 @@ class Rows:
 
         Rows that have ended stand at position 0: beside rows that joined late they would leave a table of positions.
         """
-        out = self.model(
-            input_ids=self.last_B.unsqueeze(-1),
-            attention_mask=self._mask(),
-            position_ids=((self.filled - self.first_B) * self.alive_B).unsqueeze(-1),
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = out.logits[:, -1].float()
-        return logits
+        position_B = (self.filled - self.first_B) * self.alive_B
+        return self.stepper.next_logits(self.last_B, position_B, self.cache, None if self.even else self._sees())
 
     def advance(self, next_B: Tensor, ended_B: Tensor) -> None:
         """Every row has a token more; some have ended with it."""
@@ -146,13 +128,6 @@ class Rows:
         self.living = int(self.alive_B.sum())
         self.least_drawn += 1
 
-    def _mask(self) -> Tensor:
-        """Which columns each row sees: as [B, 1, 1, columns] where transformers takes a mask as it is, else [B, columns]."""
-        sees = torch.arange(self.filled + 1, device=self.first_B.device) >= self.first_B[:, None]
-        return sees[:, None, None, :] if takes_made_masks(self.model, self.filled + 1) else sees.long()
-
-
-def takes_made_masks(model: Any, columns: int) -> bool:
-    """Whether a mask with four axes is right for all layers: none of them attends over a shorter window than that."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return bool(getattr(model, "_supports_attention_backend", False)) and (window is None or window >= columns)
+    def _sees(self) -> Tensor:
+        """Which columns each row sees [B, columns], that of its next token included."""
+        return torch.arange(self.filled + 1, device=self.first_B.device) >= self.first_B[:, None]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.rows import Request, Rows
+from xpo_ray.generation.stepper import Stepper
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,6 +32,7 @@ class TransformersEngine:
     def __init__(self, model: "PreTrainedModel", eos_ids: Sequence[int]) -> None:
         self.model = model
         self.eos_ids = tuple(eos_ids)
+        self._stepper = Stepper.of(model)
 
     @torch.inference_mode()
     def draw(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Drawn]:
@@ -40,7 +42,7 @@ class TransformersEngine:
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         waiting = [Request(i, prompts[i]) for i in order]
         most = self._most_rows(len(waiting[0].prompt_ids) + sampling.max_new_tokens)
-        drawing = _Drawing(self.model, self.eos_ids, sampling, uniforms(seeds, sampling.max_new_tokens))
+        drawing = _Drawing(self._stepper, self.eos_ids, sampling, uniforms(seeds, sampling.max_new_tokens))
         rows: Rows | None = None
         while waiting or rows is not None:
             if rows is None or rows.living < REBUILD_BELOW * (most if waiting else len(rows)):
@@ -63,21 +65,20 @@ class TransformersEngine:
 class _Drawing:
     """One call of `draw`: what each request has drawn so far."""
 
-    def __init__(
-        self, model: "PreTrainedModel", eos_ids: Sequence[int], sampling: Sampling, uniforms_RT: Tensor
-    ) -> None:
-        self.model = model
+    def __init__(self, stepper: Stepper, eos_ids: Sequence[int], sampling: Sampling, uniforms_RT: Tensor) -> None:
+        self.stepper = stepper
         self.sampling = sampling
-        self.uniforms_RT = uniforms_RT.to(model.device)
-        self.eos = torch.tensor(eos_ids, dtype=torch.long, device=model.device)
-        self.tokens_RT = torch.zeros(uniforms_RT.shape, dtype=torch.long, device=model.device)
-        self.length_R = torch.zeros(len(uniforms_RT), dtype=torch.long, device=model.device)
+        device = stepper.model.device
+        self.uniforms_RT = uniforms_RT.to(device)
+        self.eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
+        self.tokens_RT = torch.zeros(uniforms_RT.shape, dtype=torch.long, device=device)
+        self.length_R = torch.zeros(len(uniforms_RT), dtype=torch.long, device=device)
 
     def rebuilt(self, rows: Rows | None, joining: Sequence[Request]) -> Rows | None:
         """The living rows and new ones, which have drawn their first token."""
         new = None
         if joining:
-            new, logits_BV = Rows.begun(self.model, joining, self.sampling.max_new_tokens)
+            new, logits_BV = Rows.begun(self.stepper, joining, self.sampling.max_new_tokens)
             self._take(new, logits_BV)
         both = [r for r in (rows, new) if r is not None and r.living]
         return Rows.together(both) if both else None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from xpo_ray.last_layer import leave_out_unread
 from xpo_ray.logprobs.packing import Packing
 from xpo_ray.logprobs.seam import PromptGroup
 from xpo_ray.logprobs.shared import hidden_states, shared, sliding_window, use_packed_attention, whole
@@ -26,6 +27,7 @@ def can_pack(model: nn.Module, plain: Callable[[Sequence[Ids]], Sequence[float]]
     ):
         return False
     before, expected = inner.config._attn_implementation, [plain(texts) for texts in PROBE]
+    leave_out_unread(inner)
     use_packed_attention(model)
     try:
         got = scores(model, [grouped(texts) for texts in PROBE])
@@ -69,7 +71,7 @@ def batches(groups: Sequence[PromptGroup], most_tokens: int) -> list[list[int]]:
 def scores(model: nn.Module, groups: Sequence[PromptGroup]) -> list[list[float]]:
     """The score of each text of each group, read at its last token."""
     packing = Packing.of(groups, next(model.parameters()).device)
-    last_UH = hidden_states(model, packing).index_select(0, packing.ends_U)
+    last_UH = hidden_states(model, packing, packing.ends_U)
     score_U = whole(model).score(last_UH)[:, 0].float().tolist()
     flat = iter([score_U[u] for u in packing.unique_S])
     return [[next(flat) for _ in group.responses] for group in groups]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from xpo_ray.last_layer import leave_out_unread
 from xpo_ray.logprobs.plain import plain
 from xpo_ray.logprobs.seam import LogProbFunction, PromptGroup
 from xpo_ray.logprobs.shared import output_head, shared, use_packed_attention, whole
@@ -29,6 +30,7 @@ def choose(model: nn.Module) -> Choice:
     """
     if (reason := _unfit(model)) is not None:
         return Choice(plain, reason)
+    leave_out_unread(whole(model))
     before = whole(model).config._attn_implementation
     use_packed_attention(model)
     if (reason := _disagreement(model)) is not None:

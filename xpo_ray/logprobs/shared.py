@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xpo_ray.last_layer import leaves_out_unread
 from xpo_ray.logprobs.attention import NAME
 from xpo_ray.logprobs.head import token_log_probs
 from xpo_ray.logprobs.packing import Packing
@@ -26,7 +27,7 @@ class Shared:
             return plain(model, groups, entropy=entropy)
         device = next(model.parameters()).device
         packing = Packing.of(groups, device)
-        hidden_MH = hidden_states(model, packing).index_select(0, packing.predictors_M)
+        hidden_MH = hidden_states(model, packing, packing.predictors_M)
         head, vocabulary = output_head(model)
         logp_M, entropy_M = token_log_probs(head, hidden_MH, packing.targets_M, vocabulary, entropy=entropy)
         unique_S = torch.tensor(packing.unique_S, device=device)
@@ -43,18 +44,20 @@ class Shared:
         return sum(len(g.prompt_ids) + sum(map(len, {tuple(r) for r in g.responses})) for g in groups)
 
 
-def hidden_states(model: nn.Module, packing: Packing) -> Tensor:
-    """Last hidden states [N, hidden] of a packing; the model's attention is `attention.NAME`."""
+def hidden_states(model: nn.Module, packing: Packing, read_R: Tensor) -> Tensor:
+    """Last hidden states [R, hidden] at some places of a packing; the model's attention is `attention.NAME`."""
     unused = torch.empty(1, 1, 1, 1, device=packing.device)
+    alone = leaves_out_unread(whole(model))
     output = backbone(model)(
         input_ids=packing.ids_N.unsqueeze(0),
         position_ids=packing.positions_N.unsqueeze(0),
         attention_mask=unused,  # four axes: transformers takes it as made, and `attention` does not look at it
         use_cache=False,
         packing=packing,
+        **({"read_R": read_R} if alone else {}),
     )
     hidden: Tensor = output.last_hidden_state[0]
-    return hidden
+    return hidden if alone else hidden.index_select(0, read_R)
 
 
 def whole(model: nn.Module) -> Any:

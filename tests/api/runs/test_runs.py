@@ -135,6 +135,20 @@ def test_a_key_has_no_more_active_runs_than_its_quota(
     assert "retry-after" in answer.headers
 
 
+def test_a_paused_run_comes_back_only_within_the_quota(
+    both_databases: str, api: TestClient, make_headers: MakeKey, submission: dict[str, Any]
+) -> None:
+    headers = make_headers("submit", quotas=Quotas(active_runs=1))
+    paused = f"/v1/runs/{api.post('/v1/runs', json=submission, headers=headers).json()['id']}"
+    assert api.post(f"{paused}/pause", headers=headers).json()["status"] == "paused"
+    other = f"/v1/runs/{api.post('/v1/runs', json=submission, headers=headers).json()['id']}"
+    refused = api.post(f"{paused}/resume", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded"), both_databases
+    assert api.post(f"{other}/cancel", headers=headers).status_code == 200
+    for _ in range(2):  # the second finds it done
+        assert api.post(f"{paused}/resume", headers=headers).json()["status"] == "queued"
+
+
 def test_submissions_at_the_same_time_do_not_exceed_a_quota_together(
     both_databases: str, api: TestClient, services: Services, make_headers: MakeKey, submission: dict[str, Any]
 ) -> None:
@@ -149,7 +163,7 @@ def test_submissions_at_the_same_time_do_not_exceed_a_quota_together(
 
         def effect(session: Session) -> RunView:
             counting.set()
-            view = run_view(session, enqueue(session, services, caller, run_id, asked, spec))
+            view = run_view(session, enqueue(session, services, caller, run_id, asked, spec.model_dump(mode="json")))
             before_commit()
             return view
 

@@ -1,0 +1,136 @@
+"""The last layer on the positions that are read, beside the whole layer."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from xpo_ray.last_layer import leave_out_unread, leaves_out_unread
+from xpo_ray.recomputation import recompute_layers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 41,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
+KINDS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES)),
+    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SIZES)),
+    "classifier": lambda: LlamaForSequenceClassification(LlamaConfig(**SIZES, num_labels=1)),
+}
+IDS = torch.arange(2 * 9).view(2, 9) % 37 + 1
+READ_R = torch.tensor([8, 0, 5])
+
+
+def make(kind: str) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return KINDS[kind]().eval()
+
+
+def states(model: Any, read_R: Tensor | None = None) -> Tensor:
+    """Last hidden states [2, positions, hidden]."""
+    wanted = {} if read_R is None else {"read_R": read_R}
+    hidden: Tensor = model.base_model(input_ids=IDS, use_cache=False, **wanted).last_hidden_state
+    return hidden
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_are_read_and_their_gradients_are_those_of_the_whole_layer(kind: str) -> None:
+    whole, read = make(kind), make(kind)
+    assert leave_out_unread(read)
+    expected, got = states(whole)[:, READ_R], states(read, READ_R)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    for hidden in (expected, got):
+        hidden.square().sum().backward()
+    for (name, one), other in zip(whole.named_parameters(), read.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_the_others_are_left_out_of_the_feed_forward_part() -> None:
+    model, seen = make("llama"), list[int]()
+    leave_out_unread(model)
+    model.model.layers[-1].mlp.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].shape[1]))
+    states(model)
+    states(model, READ_R)
+    assert seen == [9, 3]
+
+
+def test_who_does_not_ask_gets_all_to_the_bit() -> None:
+    model = make("llama")
+    before = states(model)
+    assert leave_out_unread(model)
+    assert leave_out_unread(model)
+    assert leaves_out_unread(model)
+    assert torch.equal(states(model), before)
+
+
+@torch.no_grad()
+def test_a_copy_of_the_model_computes_with_its_own_weights() -> None:
+    model = make("llama")
+    leave_out_unread(model)
+    copied = deepcopy(model)
+    before = states(copied, READ_R)
+    for parameter in model.parameters():
+        parameter.mul_(2.0)
+    assert torch.equal(states(copied, READ_R), before)
+
+
+def test_layers_that_are_computed_again_give_the_same_gradients() -> None:
+    once, again = make("llama"), make("llama")
+    for model in (once, again):
+        leave_out_unread(model)
+    recompute_layers(again)
+    for model in (once, again):
+        states(model, READ_R).square().sum().backward()
+    for one, other in zip(once.parameters(), again.parameters(), strict=True):
+        assert (one.grad is None and other.grad is None) or torch.equal(one.grad, other.grad)
+
+
+@pytest.mark.parametrize(
+    "make_model",
+    [
+        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=41, n_embd=32, n_layer=2, n_head=4)),
+        lambda: GraniteForCausalLM(GraniteConfig(**SIZES, residual_multiplier=0.5)),
+    ],
+    ids=["other modules", "other sums"],
+)
+def test_a_model_that_computes_otherwise_stays_what_it_was(make_model: Callable[[], Any]) -> None:
+    model = make_model().eval()
+    before = states(model)
+    assert not leave_out_unread(model)
+    assert not leaves_out_unread(model)
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(states(model), before)
