@@ -60,3 +60,6 @@ class JudgeActor:
     def ready(self) -> tuple[None, dict[str, Any]]:
         """Process id, once the judge is loaded."""
         return None, {"pid": os.getpid()}
+
+    def pulse(self) -> None:
+        """Answered beside the work of a judge whose own time limits let it take long."""

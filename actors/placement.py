@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from xpo_ray.actors.watchdog import PULSE
 from xpo_ray.spec.training import ResourcesSpec
 
 ENVIRONMENT = {
@@ -68,8 +69,9 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
     return Cluster(f"http://{url}" if url else None, owned=True)
 
 
-def start_actor(cls: type, name: str, *args: Any, threads: int = 1) -> Any:
-    """An actor with a readable name, no restarts and no retries of its own: pools decide about both."""
+def start_actor(cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False) -> Any:
+    """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
+    that name is answered while another one works."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
@@ -77,7 +79,8 @@ def start_actor(cls: type, name: str, *args: Any, threads: int = 1) -> Any:
     secrets = {n: os.environ[n] for n in os.environ.get(SECRET_NAMES, "").split(",") if n in os.environ}
     if secrets:
         cls, args = _knowing(cls), (secrets, *args)
-    return ray.remote(cls).options(**options, runtime_env={"env_vars": variables}).remote(*args)
+    made = ray.remote(concurrency_groups={PULSE: 1})(cls) if pulse else ray.remote(cls)
+    return made.options(**options, runtime_env={"env_vars": variables}).remote(*args)
 
 
 def _knowing(cls: type) -> type:

@@ -70,7 +70,9 @@ class Roles:
 
         def judge(role: str, size: int, of: JudgeSpec | None) -> Pool:
             longest_s = of.longest_s(spec.data.shard_size) if of is not None else 0.0
-            return pool(role, size, lambda name: start_actor(cast.judge, name, of, folder), longest_s)
+            return pool(
+                role, size, lambda name: start_actor(cast.judge, name, of, folder, pulse=longest_s > 0), longest_s
+            )
 
         self.policy = pool("policy", sizes["policy"], model) if sizes["policy"] else None
         self.base = pool("base", sizes["base"], model) if sizes["base"] else self.policy if spec.model.lora else None

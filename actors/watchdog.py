@@ -17,6 +17,8 @@ from ray.exceptions import RayError
 AT_FIRST = 6.0
 """A new process loads its model, and a method that was never measured may be slow: they get so many times the floor."""
 TIMES_SLOWEST = 20.0
+PULSE = "pulse"
+"""The concurrency group of an actor's method `pulse`, which is answered beside its work."""
 TICK_S = 1.0
 """Waiting is counted in ticks of the driver's own life: one that stood still itself does not hold that against its actors."""
 
@@ -31,7 +33,7 @@ class Deadlines:
 
     floor_s: float
     longest_s: float = 0.0
-    """What the role's own time limits let a call take; it comes on top."""
+    """What the role's own time limits let a call take; it comes on top; such actors have a pulse beside their work."""
     _slowest: dict[str, float] = field(default_factory=dict)
 
     def of(self, method: str, *, fresh: bool) -> float:
@@ -39,6 +41,10 @@ class Deadlines:
         measured = self._slowest.get(method)
         floor = self.floor_s * (AT_FIRST if fresh or measured is None else 1.0)
         return self.longest_s + max(floor, TIMES_SLOWEST * (measured or 0.0))
+
+    def silence_s(self, *, fresh: bool) -> float:
+        """Seconds after which an actor with a pulse is asked for it, and within which it must give it."""
+        return self.floor_s * (AT_FIRST if fresh else 1.0)
 
     def note(self, method: str, seconds: float) -> None:
         """A call was answered after so long."""
@@ -60,10 +66,11 @@ class Watched:
         ref, summary = getattr(self.handle, method).options(num_returns=2).remote(*args)
         answer: asyncio.Future[Any] = asyncio.wrap_future(summary.future())
         try:
-            if (seconds := await lived_until(answer, limit_s)) is None:
+            seconds, answered = await self._lived_until(answer, limit_s)
+            if not answered:
                 self.kill()
                 raise ActorHung(
-                    f"{self.name} has not answered `{method}` for {limit_s:.0f} s and was taken for hung; where that is too "
+                    f"{self.name} has not answered `{method}` for {seconds:.0f} s and was taken for hung; where that is too "
                     "soon, raise resources.hung_after_s"
                 )
         finally:
@@ -73,6 +80,29 @@ class Watched:
             self.deadlines.note(method, seconds)
         self._fresh = False
         return ref, second
+
+    async def _lived_until(self, answer: "asyncio.Future[Any]", limit_s: float) -> tuple[float, bool]:
+        """Seconds until the answer came; or until it was too late, or the actor gave no pulse."""
+        silence_s = self.deadlines.silence_s(fresh=self._fresh) if self.deadlines.longest_s else limit_s
+        lived = 0.0
+        while lived < limit_s:
+            part = min(silence_s, limit_s - lived)
+            if (seconds := await lived_until(answer, part)) is not None:
+                return lived + seconds, True
+            lived += part
+            if lived < limit_s and not await self._has_pulse(silence_s):
+                return lived + silence_s, False
+        return lived, False
+
+    async def _has_pulse(self, within_s: float) -> bool:
+        """Whether the process still does anything; one that has died says so in its answer."""
+        pulse = self.handle.pulse.options(concurrency_group=PULSE).remote()
+        beat: asyncio.Future[Any] = asyncio.wrap_future(pulse.future())
+        try:
+            return await lived_until(beat, within_s) is not None
+        finally:
+            if not beat.cancel():
+                beat.exception()  # looked at, so that nobody warns of it
 
     def kill(self) -> None:
         """End the process. One that is stopped cannot see to that; Ray's own agent on its node does some seconds later."""

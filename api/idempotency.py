@@ -18,7 +18,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 from xpo_ray.api.auth import Principal
 from xpo_ray.api.database.tables import Answered
@@ -55,16 +54,15 @@ class Idempotency:
         return self._replay(found)
 
     def answer(
-        self, services: Services, caller: Principal, effect: Callable[[Session], BaseModel], status: int = 201
+        self, services: Services, caller: Principal, effect: Callable[[Connection], BaseModel], status: int = 201
     ) -> JSONResponse:
         """Have the effect in one transaction and answer with what it returns; or, for a request that came before, answer
         as then. Raises Refusal where the key came with another request. Of two at a time the second waits for the first.
         """
-        with services.database.write() as session:
-            connection = session.connection()
+        with services.database.transaction() as connection:
             if (before := self._replay(self._take(services, caller, connection))) is not None:
                 return before
-            body = effect(session).model_dump(mode="json")
+            body = effect(connection).model_dump(mode="json")
             if self.key is not None:
                 connection.execute(DONE, {**self._of(caller), "made": status, "answer": body})
         return JSONResponse(body, status)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from xpo_ray.api.changes import Changes
@@ -24,6 +25,12 @@ class Services:
     clock: Clock = now
     rates: Rates = field(default_factory=Rates)
     callers: KnownCallers = field(default_factory=KnownCallers)
+    submissions: CapacityLimiter = field(init=False)
+    """Submissions that are made at a time. SQLite has one writer: while it writes one, another's files are synced; more of them
+    would only get in each other's way."""
+
+    def __post_init__(self) -> None:
+        self.submissions = CapacityLimiter(2 if self.database.on_sqlite else 20)
 
     @property
     def storage(self) -> Path:

@@ -31,6 +31,7 @@ POINTS = (
 SERVICE_POINTS = (
     "database.before_commit",
     "database.after_commit",
+    "run.after_folder",
     "attempt.after_ticket",
     "job.after_submit",
     "claim.after_store",

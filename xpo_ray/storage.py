@@ -270,17 +270,6 @@ def write_once(path: Path, data: bytes) -> bool:
         return True
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a file into a new folder whose name nobody else has, durably. It is there in parts while it is written: for what
-    counts only once something else names it. Raises DiskFull."""
-    with told(path.parent):
-        _make_folder(path.parent.parent)
-        path.parent.mkdir()
-        _write_and_sync(path, data)
-        _sync_folder(path.parent)
-        _sync_folder(path.parent.parent)
-
-
 def replace_file(path: Path, data: bytes) -> None:
     """Put this content in the place of a file, durably: readers see the old or the new one. Raises DiskFull."""
     with told(path.parent):

@@ -26,6 +26,7 @@ from xpo_ray.api.cluster.logs import LogKeeper
 from xpo_ray.api.database.tables import Attempt, Run
 from xpo_ray.api.datasets.room import disk_fault
 from xpo_ray.api.metrics import ATTEMPTS, RAY_UP, RECONCILE
+from xpo_ray.api.runs.folder import make_folder
 from xpo_ray.api.runs.life import Conflict
 from xpo_ray.api.services import Services
 from xpo_ray.crashpoints import crash_point
@@ -200,6 +201,7 @@ class Reconciler:
             run = session.get(Run, action.run_id)
         if fresh is None or run is None:
             return
+        make_folder(root, run)
         replace_file(ticket, fresh.encode())
         crash_point("attempt.after_ticket")
         jobs.submit(self._job(run, action))

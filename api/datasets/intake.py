@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from xpo_ray.api.auth import Principal
+from xpo_ray.api.database.connection import joined
 from xpo_ray.api.database.tables import Dataset
 from xpo_ray.api.datasets.checking import checked
 from xpo_ray.api.datasets.findings import Findings
@@ -126,8 +126,9 @@ def _publish(
     folder.rename(target)
     _sync(target.parent)
 
-    def effect(session: Session) -> DatasetView:
-        session.add(row)
+    def effect(connection: Connection) -> DatasetView:
+        with joined(connection) as session:
+            session.add(row)
         return view(row)
 
     try:

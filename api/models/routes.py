@@ -1,9 +1,10 @@
 """Models over REST."""
 
 from fastapi import APIRouter, Response
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from xpo_ray.api.auth import Principal, allow
+from xpo_ray.api.database.connection import joined
 from xpo_ray.api.database.tables import Model
 from xpo_ray.api.datasets.roots import allowed_repository
 from xpo_ray.api.idempotency import Once
@@ -27,8 +28,9 @@ def register_model(asked: NewModel, services: TheServices, once: Once, caller: P
         return before
     row = _row(services, caller, asked)
 
-    def effect(session: Session) -> ModelView:
-        session.add(row)
+    def effect(connection: Connection) -> ModelView:
+        with joined(connection) as session:
+            session.add(row)
         return store.view(row)
 
     return once.answer(services, caller, effect)

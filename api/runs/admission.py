@@ -1,26 +1,24 @@
-"""Accepting a submission: room, quotas, the run's folder with run.json, and the row with its first event.
+"""Accepting a submission: room, quotas, and the row with its first event. Its folder is made when an attempt begins."""
 
-The folder is written before the row: a folder without a row is swept, a row without a folder would be corruption.
-"""
-
-from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
-from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from xpo_ray.api.auth import Principal
 from xpo_ray.api.database.tables import Event, Key, Run, Webhook
 from xpo_ray.api.datasets.room import check_disk, check_quota
 from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.views import view_of_new
 from xpo_ray.api.services import Services
 from xpo_ray.run_states import FINAL
-from xpo_ray.spec.loading import digest
-from xpo_ray.storage import write_new
-from xpo_ray.wire.runs import Submission
+from xpo_ray.wire.runs import RunView, Submission
 
-QUEUED = select(func.count()).select_from(Run).where(Run.status == "queued")
+BEFORE = (Run.priority > bindparam("priority")) | (
+    (Run.priority == bindparam("priority"))
+    & ((Run.queued_at < bindparam("now")) | ((Run.queued_at == bindparam("now")) & (Run.id < bindparam("run_id"))))
+)
+QUEUED = select(func.count().label("queued"), func.count().filter(BEFORE).label("before")).where(Run.status == "queued")
+"""How many runs are in the queue, and how many of them stand before a new one."""
 NEW_RUN, NEW_EVENT = insert(Run), insert(Event)
 
 
@@ -30,29 +28,22 @@ def check_room(services: Services, caller: Principal) -> None:
     check_quota(services, caller)
 
 
-def make_folder(services: Services, run_id: str, plain: dict[str, Any]) -> Path:
-    """The run's folder with its run.json, durably. `plain`: the resolved spec as JSON has it."""
-    root = services.run_folder(run_id)
-    record = {"run_id": run_id, "created": services.clock().timestamp(), "spec": plain, "spec_sha256": digest(plain)}
-    write_new(root / "run.json", to_json(record, indent=1) + b"\n")
-    return root
-
-
 def enqueue(
-    session: Session,
+    connection: Connection,
     services: Services,
     caller: Principal,
     run_id: str,
     asked: Submission,
     plain: dict[str, Any],
     origin: tuple[str, int] | None = None,
-) -> Run:
+) -> RunView:
     """The row and its first event, in the caller's transaction; `plain`: the resolved spec as JSON has it. Raises Refusal where
     a quota is used up."""
-    connection = session.connection()
-    _check_counts(connection, services, caller)
-    _check_webhooks(session, caller, asked.webhooks)
     now = services.clock()
+    where = {"priority": asked.priority, "now": now, "run_id": run_id}
+    queued, before = connection.execute(QUEUED, where).one()
+    _check_counts(connection, services, caller, queued)
+    _check_webhooks(connection, caller, asked.webhooks)
     values: dict[str, Any] = dict(
         id=run_id,
         owner=caller.key_id,
@@ -90,12 +81,11 @@ def enqueue(
         "payload": told,
     }
     connection.execute(NEW_EVENT, first)
-    return Run(**values)
+    return view_of_new(values, before + 1)
 
 
-def _check_counts(connection: Connection, services: Services, caller: Principal) -> None:
+def _check_counts(connection: Connection, services: Services, caller: Principal, queued: int) -> None:
     most = services.settings.limits.queued_runs
-    queued = connection.execute(QUEUED).scalar_one()
     if queued >= most:
         raise _full(f"{queued} runs are queued, the service takes {most}")
     check_active_runs(connection, caller)
@@ -114,10 +104,10 @@ def check_active_runs(connection: Connection, caller: Principal) -> None:
         raise _full(f"this key has {count} active runs, its quota is {most}")
 
 
-def _check_webhooks(session: Session, caller: Principal, named: list[str]) -> None:
+def _check_webhooks(connection: Connection, caller: Principal, named: list[str]) -> None:
     for webhook_id in named:
-        row = session.get(Webhook, webhook_id)
-        if row is None or (row.owner != caller.key_id and not caller.admin):
+        owner = connection.execute(select(Webhook.owner).where(Webhook.id == webhook_id)).scalar_one_or_none()
+        if owner is None or (owner != caller.key_id and not caller.admin):
             raise Refusal(422, "webhook_unknown", f"webhooks: this key has no webhook {webhook_id}", field="webhooks")
 
 

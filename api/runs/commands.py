@@ -54,7 +54,7 @@ def edit(services: Services, caller: Principal, run_id: str, changes: Edit, vers
             run.version += 1
             session.flush()
             append(session, run_id, "run_edited", told, services.clock())
-        view = run_view(session, run)
+        view = run_view(session.connection(), run)
     services.changes.tell(run_id)
     return view
 
@@ -66,7 +66,7 @@ def _obey(session: Session, services: Services, run: Run, what: Command) -> RunV
     if to != run.status:
         values = {"waiting_for": None, "retry_at": None} if to != "queued" else {"waiting_for": None, "fruitless": 0}
         move(session, run, to, services.clock(), why=f"asked to {what}", **values)
-    return run_view(session, run)
+    return run_view(session.connection(), run)
 
 
 def _locked(session: Session, caller: Principal, run_id: str) -> Run:

@@ -17,7 +17,6 @@ from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import enqueue
 from xpo_ray.api.runs.retention import freed
 from xpo_ray.api.runs.specs import resolved
-from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
 from xpo_ray.wire.runs import Fork, Reservation, Retention, RunView, Submission
 
@@ -67,8 +66,7 @@ def enqueue_fork(
     own_run(session, caller, parent_id, change=False)
     if iteration > 0 and iteration in freed(session, parent_id):
         raise _no_checkpoint(parent_id, iteration)
-    make_row = enqueue(session, services, caller, run_id, *made, origin=(parent_id, iteration))
-    return run_view(session, make_row)
+    return enqueue(session.connection(), services, caller, run_id, *made, origin=(parent_id, iteration))
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

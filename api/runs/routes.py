@@ -2,20 +2,22 @@
 
 from typing import Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Response
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from xpo_ray.api.auth import Principal, allow, own_run
-from xpo_ray.api.idempotency import Once
+from xpo_ray.api.database.connection import joined
+from xpo_ray.api.idempotency import Idempotency, Once
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.paging import After, Limit, pack, page_of
 from xpo_ray.api.problems import Refusal, not_found
 from xpo_ray.api.runs import commands, deletion, store
-from xpo_ray.api.runs.admission import check_room, enqueue, make_folder
+from xpo_ray.api.runs.admission import check_room, enqueue
 from xpo_ray.api.runs.forks import enqueue_fork, fork_spec
 from xpo_ray.api.runs.specs import resolved
-from xpo_ray.api.runs.views import attempt_view, found_run, run_view, run_views
-from xpo_ray.api.services import TheServices
+from xpo_ray.api.runs.views import attempt_view, found_run, run_views
+from xpo_ray.api.services import Services, TheServices
 from xpo_ray.run_states import Status
 from xpo_ray.wire.base import Page
 from xpo_ray.wire.runs import AttemptView, Edit, Fork, RunView, Submission, Validated
@@ -24,17 +26,25 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 
 
 @router.post("", status_code=201, response_model=RunView)
-def submit_run(asked: Submission, services: TheServices, once: Once, caller: Principal = allow("submit")) -> Response:
+async def submit_run(
+    asked: Submission, services: TheServices, once: Once, caller: Principal = allow("submit")
+) -> Response:
     """Queue a run. With an Idempotency-Key the same request makes one run, however often it is sent."""
-    if (before := once.earlier(services, caller)) is not None:
-        return before
-    check_room(services, caller)
-    run_id = new_id("run")
-    spec = resolved(services, asked.spec, asked.secrets, run_id).model_dump(mode="json")
-    make_folder(services, run_id, spec)
+    return await run_sync(_submitted, asked, services, once, caller, limiter=services.submissions)
 
-    def effect(session: Session) -> RunView:
-        return run_view(session, enqueue(session, services, caller, run_id, asked, spec))
+
+def _submitted(asked: Submission, services: Services, once: Idempotency, caller: Principal) -> Response:
+    run_id = new_id("run")
+    try:
+        check_room(services, caller)
+        spec = resolved(services, asked.spec, asked.secrets, run_id).model_dump(mode="json")
+    except Refusal:
+        if (before := once.earlier(services, caller)) is not None:  # what was taken before is not refused now
+            return before
+        raise
+
+    def effect(connection: Connection) -> RunView:
+        return enqueue(connection, services, caller, run_id, asked, spec)
 
     answer = once.answer(services, caller, effect)
     services.changes.tell(run_id)
@@ -141,10 +151,10 @@ def fork_run(
         parent = own_run(session, caller, run_id, change=False)
     fork_id = new_id("run")
     made = fork_spec(services, caller, parent, asked, fork_id)
-    make_folder(services, fork_id, made[1])
 
-    def effect(session: Session) -> RunView:
-        return enqueue_fork(session, services, caller, run_id, fork_id, made, asked.iteration)
+    def effect(connection: Connection) -> RunView:
+        with joined(connection) as session:
+            return enqueue_fork(session, services, caller, run_id, fork_id, made, asked.iteration)
 
     answer = once.answer(services, caller, effect)
     services.changes.tell(fork_id)

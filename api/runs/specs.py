@@ -3,7 +3,6 @@
 Submission, validation and forks call it, in a thread: it looks at files. It never writes and never reads a secret's value.
 """
 
-import copy
 import glob
 import secrets
 from fnmatch import fnmatchcase
@@ -39,7 +38,10 @@ def resolved(
         raise Refusal(
             422, "secret_unknown", f"secrets: the operator has none named {', '.join(missing)}", field="secrets"
         )
-    raw = copy.deepcopy(raw)
+    raw = {
+        **raw,
+        **({"data": {**raw["data"]}} if isinstance(raw.get("data"), dict) else {}),
+    }  # the caller's stays as it is
     _check_output(raw)
     own = _named(services, raw)
     if model is not None:

@@ -1,6 +1,7 @@
 """Rows of runs and attempts as they go over the wire. Reads the session or connection that it is given; never writes."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select
@@ -34,6 +35,8 @@ POSITION = case(
 )
 ONE = select(*SHOWN, POSITION.label("position")).where(Run.id == bindparam("run_id"), Run.deleting.is_(False))
 
+NOT_YET = ("started_at", "finished_at", "waiting_for", "error", "result")
+"""What a run has only later."""
 PLACE = select(POSITION).where(Run.id == bindparam("run_id"))
 
 
@@ -50,11 +53,16 @@ def run_views(session: Session, runs: Sequence[Run]) -> list[RunView]:
     return [_view(run, positions.get(run.id)) for run in runs]
 
 
-def run_view(session: Session, run: Run) -> RunView:
+def run_view(connection: Connection, run: Run) -> RunView:
     """One run."""
     if run.status != "queued":
         return _view(run, None)
-    return _view(run, session.connection().execute(PLACE, {"run_id": run.id}).scalar_one())
+    return _view(run, connection.execute(PLACE, {"run_id": run.id}).scalar_one())
+
+
+def view_of_new(values: dict[str, Any], position: int) -> RunView:
+    """A run that is being written, by the values of its row and its place in the queue."""
+    return _view(SimpleNamespace(**dict.fromkeys(NOT_YET), **values), position)
 
 
 def attempt_view(row: Attempt) -> AttemptView:
@@ -79,7 +87,7 @@ def _positions(session: Session, ids: list[str]) -> dict[str, int]:
     return {run_id: int(position) for run_id, position in found}
 
 
-def _view(run: Run | Row[*tuple[Any, ...]], position: int | None) -> RunView:
+def _view(run: Run | Row[*tuple[Any, ...]] | SimpleNamespace, position: int | None) -> RunView:
     result = run.result or {}
     forked = None
     if run.forked_run is not None and run.forked_iteration is not None:

@@ -32,6 +32,13 @@ class Clock:
         os.kill(os.getpid(), signal.SIGSTOP)
         return None, os.getpid()
 
+    def busy(self, seconds: float) -> tuple[None, int]:
+        time.sleep(seconds)
+        return None, os.getpid()
+
+    def pulse(self) -> None:
+        return None
+
     def stop_always(self) -> tuple[None, int]:
         os.kill(os.getpid(), signal.SIGSTOP)
         return None, os.getpid()
@@ -99,9 +106,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "AT_FIRST", 120.0)
 
 
-def pool_of(heard: Heard, *, max_restarts: int) -> Pool:
+def pool_of(heard: Heard, *, max_restarts: int, longest_s: float = 0.0) -> Pool:
     """One Clock, with a floor of a second."""
-    pool = Pool("clock", 1, lambda name: start_actor(Clock, name), heard, max_restarts, Deadlines(1.0))
+
+    def start(name: str) -> Any:
+        return start_actor(Clock, name, pulse=longest_s > 0)
+
+    pool = Pool("clock", 1, start, heard, max_restarts, Deadlines(1.0, longest_s))
     pool.launch()
     return pool
 
@@ -158,3 +169,24 @@ def test_an_actor_that_always_hangs_is_given_up() -> None:
 
     with pytest.raises(ActorLost, match=r"died 1 times without finishing a piece of work: .*`stop_always`"):
         asyncio.run(scene())
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster", "patient")
+def test_one_with_long_limits_of_its_own_is_known_by_its_pulse(tmp_path: Any) -> None:
+    heard = Heard()
+
+    async def scene() -> tuple[int, int, int]:
+        pool = pool_of(heard, max_restarts=1, longest_s=3600.0)
+        before = await measured(pool)
+        _, busy = await pool.call("busy", 4.0)
+        assert not heard.of(ActorReplaced)
+        _, after = await pool.call("stop", str(tmp_path / "once"))
+        pool.stop()
+        return before, int(busy), int(after)
+
+    before, busy, after = asyncio.run(scene())
+    assert before == busy != after
+    [replaced] = heard.of(ActorReplaced)
+    assert "clock/0 has not answered `stop` for 2 s" in replaced.reason
+    assert gone(before)

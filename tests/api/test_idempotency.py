@@ -11,14 +11,14 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Query
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select
 from starlette.responses import Response
 
 from tests.api.clock import SettableClock
 from tests.api.conftest import Headers
 from xpo_ray.api.app import create_app
 from xpo_ray.api.auth import Principal, allow
+from xpo_ray.api.database.connection import joined
 from xpo_ray.api.database.tables import Answered, Fact
 from xpo_ray.api.idempotency import Once
 from xpo_ray.api.ids import new_id
@@ -30,6 +30,7 @@ from xpo_ray.wire.base import Answer, Question
 KILLED = """
 import asyncio, json, sys
 from fastapi import Request
+from sqlalchemy import insert
 from tests.api.test_idempotency import Note
 from xpo_ray.api.auth import Principal
 from xpo_ray.api.database.connection import Database
@@ -46,8 +47,8 @@ scope = {"type": "http", "method": "POST", "path": "/notes", "query_string": b""
 once = asyncio.run(_idempotency(Request(scope, body), "one"))
 caller = Principal(sys.argv[2], "submitter", frozenset({"submit"}), Quotas(), "key")
 
-def effect(session):
-    session.add(Fact(name="note_killed", value={"text": "a"}))
+def effect(connection):
+    connection.execute(insert(Fact), {"name": "note_killed", "value": {"text": "a"}})
     return Note(name="note_killed", text="a")
 
 once.answer(Services(Settings(), Database(sys.argv[1])), caller, effect)
@@ -73,10 +74,10 @@ def make_note(
     caller: Principal = allow("submit"),
     fail: Annotated[bool, Query()] = False,
 ) -> Response:
-    def effect(session: Session) -> Note:
+    def effect(connection: Connection) -> Note:
         name = new_id("note")
-        session.add(Fact(name=name, value={"text": asked.text}))
-        session.flush()
+        with joined(connection) as session:
+            session.add(Fact(name=name, value={"text": asked.text}))
         if fail:
             raise Refusal(409, "not_now", "after the effect")
         return Note(name=name, text=asked.text)

@@ -1,6 +1,5 @@
-"""What the service finds after it was killed, and frees: folders of submissions, deletions half done, checkpoints."""
+"""What the service finds after it was killed, and frees: deletions half done, checkpoints."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tests.api.rows import add_run
 from xpo_ray.api.database.tables import Evaluation, Event, Key, Run
 from xpo_ray.api.runs import retention
 from xpo_ray.api.services import Services
-from xpo_ray.api.upkeep import sweep, sweep_submissions
+from xpo_ray.api.upkeep import sweep
 from xpo_ray.storage import Checkpoint, to_json, write_once
 
 RUN = "run_swept"
@@ -26,27 +25,11 @@ def owner(services: Services, admin: Headers) -> str:
         return session.scalars(select(Key.id)).one()
 
 
-def folder(services: Services, run_id: str, *, hours: float = 2.0) -> Path:
-    """A run's folder of that age."""
+def folder(services: Services, run_id: str) -> Path:
+    """A run's folder."""
     made = services.run_folder(run_id)
     made.mkdir(parents=True)
-    age(services, made, hours)
     return made
-
-
-def age(services: Services, path: Path, hours: float = 2.0) -> None:
-    at = services.clock().timestamp() - hours * 3600
-    os.utime(path, (at, at))
-
-
-def test_a_folder_without_a_row_goes_unless_it_is_young_or_holds_work(services: Services, owner: str) -> None:
-    orphan, young, known = (folder(services, n, hours=h) for n, h in (("run_a", 2), ("run_b", 0.5), ("run_c", 2)))
-    work = folder(services, "run_d")
-    (work / "attempts").mkdir()
-    age(services, work)
-    add_run(services, "run_c", owner)
-    assert sweep_submissions(services) == ["run_a"]
-    assert [p.exists() for p in (orphan, young, known, work)] == [False, True, True, True]
 
 
 def test_a_deletion_that_was_cut_off_is_finished(services: Services, owner: str) -> None:

@@ -22,7 +22,6 @@ from xpo_ray.storage import (
     read_json,
     replace_file,
     to_json,
-    write_new,
     write_once,
 )
 
@@ -347,16 +346,6 @@ def test_a_file_is_written_once(tmp_path: Path) -> None:
     assert not write_once(path, b"second")
     assert path.read_bytes() == b"first"
     assert files_below(tmp_path) == ["deep/er/file"]
-
-
-def test_a_file_of_a_new_folder_is_written_with_it_and_a_folder_that_is_there_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "run_1" / "run.json"
-    write_new(path, b"content")
-    assert path.read_bytes() == b"content"
-    assert files_below(tmp_path) == ["runs/run_1/run.json"]
-    with pytest.raises(FileExistsError):
-        write_new(path, b"another's")
-    assert path.read_bytes() == b"content"
 
 
 def test_a_replaced_file_holds_the_new_content_and_nothing_stays_beside_it(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from tests.api.clock import SettableClock
 from tests.api.conftest import Headers, MakeKey
@@ -21,7 +20,6 @@ from xpo_ray.api.idempotency import Idempotency
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import enqueue
 from xpo_ray.api.runs.specs import resolved
-from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.wire.keys import Quotas
@@ -48,7 +46,7 @@ def submission(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_a_submission_is_queued_with_a_seed_a_folder_and_an_event(
+def test_a_submission_is_queued_with_a_seed_and_an_event(
     api: TestClient, services: Services, submitter: Headers, submission: dict[str, Any]
 ) -> None:
     answer = api.post("/v1/runs", json=submission, headers=submitter)
@@ -56,7 +54,7 @@ def test_a_submission_is_queued_with_a_seed_a_folder_and_an_event(
     run = answer.json()
     assert (run["status"], run["queue_position"], run["attempt"]) == ("queued", 1, 0)
     assert isinstance(run["spec"]["seed"], int)
-    assert (services.run_folder(run["id"]) / "run.json").is_file()
+    assert not services.run_folder(run["id"]).exists()  # until an attempt begins
     events = api.get(f"/v1/runs/{run['id']}/events", headers=submitter).json()["items"]
     assert [(e["seq"], e["type"]) for e in events] == [(1, "run_queued")]
 
@@ -161,9 +159,9 @@ def test_submissions_at_the_same_time_do_not_exceed_a_quota_together(
     def submit(run_id: str, before_commit: Callable[[], object] = lambda: None) -> None:
         spec = resolved(services, asked.spec, [], run_id)
 
-        def effect(session: Session) -> RunView:
+        def effect(connection: Connection) -> RunView:
             counting.set()
-            view = run_view(session, enqueue(session, services, caller, run_id, asked, spec.model_dump(mode="json")))
+            view = enqueue(connection, services, caller, run_id, asked, spec.model_dump(mode="json"))
             before_commit()
             return view
 
