@@ -71,7 +71,7 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
 
 def start_actor(cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
-    that name is answered while another one works."""
+    that name is answered while another one works; its methods then run in a thread, its constructor in the main one."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver

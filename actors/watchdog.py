@@ -14,6 +14,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from xpo_ray.judges.python import START_TIMEOUT_S
+
 AT_FIRST = 6.0
 """A new process loads its model, and a method that was never measured may be slow: they get so many times the floor."""
 TIMES_SLOWEST = 20.0
@@ -43,8 +45,9 @@ class Deadlines:
         return self.longest_s + max(floor, TIMES_SLOWEST * (measured or 0.0))
 
     def silence_s(self, *, fresh: bool) -> float:
-        """Seconds after which an actor with a pulse is asked for it, and within which it must give it."""
-        return self.floor_s * (AT_FIRST if fresh else 1.0)
+        """Seconds after which an actor with a pulse is asked for it, and within which it must give it; while it starts, it
+        has none."""
+        return self.floor_s * (AT_FIRST if fresh else 1.0) + (START_TIMEOUT_S if fresh else 0.0)
 
     def note(self, method: str, seconds: float) -> None:
         """A call was answered after so long."""
@@ -90,16 +93,20 @@ class Watched:
             if (seconds := await lived_until(answer, part)) is not None:
                 return lived + seconds, True
             lived += part
-            if lived < limit_s and not await self._has_pulse(silence_s):
-                return lived + silence_s, False
+            if lived < limit_s:
+                silent = await self._silent_s(answer, silence_s)
+                lived += silent or 0.0
+                if silent is None:
+                    return lived + silence_s, False
         return lived, False
 
-    async def _has_pulse(self, within_s: float) -> bool:
-        """Whether the process still does anything; one that has died says so in its answer."""
+    async def _silent_s(self, answer: "asyncio.Future[Any]", within_s: float) -> float | None:
+        """Seconds until the process has given a pulse, or its answer; None where it gives neither. One that has died says so in
+        its answer."""
         pulse = self.handle.pulse.options(concurrency_group=PULSE).remote()
         beat: asyncio.Future[Any] = asyncio.wrap_future(pulse.future())
         try:
-            return await lived_until(beat, within_s) is not None
+            return await lived_until(beat, within_s, answer)
         finally:
             if not beat.cancel():
                 beat.exception()  # looked at, so that nobody warns of it
@@ -109,11 +116,12 @@ class Watched:
         ray.kill(self.handle)
 
 
-async def lived_until(answer: "asyncio.Future[Any]", limit_s: float) -> float | None:
-    """Seconds that this process has lived through until the answer came; None where it did not come within the limit."""
+async def lived_until(answer: "asyncio.Future[Any]", limit_s: float, *others: "asyncio.Future[Any]") -> float | None:
+    """Seconds that this process has lived through until the answer, or one of the others, came; None where none came within
+    the limit."""
     for ticks in range(math.ceil(limit_s / TICK_S)):
         began = time.monotonic()
-        done, _ = await asyncio.wait({answer}, timeout=TICK_S)
+        done, _ = await asyncio.wait({answer, *others}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if done:
             return ticks * TICK_S + min(time.monotonic() - began, TICK_S)
     return None

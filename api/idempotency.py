@@ -47,7 +47,8 @@ class Idempotency:
     request_sha256: str
 
     def earlier(self, services: Services, caller: Principal) -> JSONResponse | None:
-        """What was answered before; None for a first time. For a look before dear work that `answer` then makes count."""
+        """What was answered before; None for a first time. For a look before dear work that `answer` then makes count,
+        or after the work was refused: what was taken once is not refused the second time."""
         if self.key is None:
             return None
         found = services.database.look(lambda connection: connection.execute(RECORD, self._of(caller)).one_or_none())

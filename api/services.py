@@ -26,11 +26,11 @@ class Services:
     rates: Rates = field(default_factory=Rates)
     callers: KnownCallers = field(default_factory=KnownCallers)
     submissions: CapacityLimiter = field(init=False)
-    """Submissions that are made at a time. SQLite has one writer: while it writes one, another's files are synced; more of them
-    would only get in each other's way."""
+    """Submissions that are made at a time. SQLite has one writer, and Python one lock: while one is written, the next few are
+    checked; more threads would only fight for both."""
 
     def __post_init__(self) -> None:
-        self.submissions = CapacityLimiter(2 if self.database.on_sqlite else 20)
+        self.submissions = CapacityLimiter(4 if self.database.on_sqlite else 20)
 
     @property
     def storage(self) -> Path:

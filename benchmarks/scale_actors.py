@@ -59,6 +59,9 @@ class InstantJudge:
     def __init__(self, spec: Any, folder: str) -> None:
         pass
 
+    def pulse(self) -> None:
+        pass
+
     def prefer(self, candidates: pa.Table, row: Any, run_seed: int, iteration: int) -> tuple[pa.Table, Summary]:
         rows, count = candidates.num_rows, len(candidates["candidates"][0])
         scores = [float(-i) for i in range(count)]

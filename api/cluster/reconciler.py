@@ -30,6 +30,7 @@ from xpo_ray.api.runs.folder import make_folder
 from xpo_ray.api.runs.life import Conflict
 from xpo_ray.api.services import Services
 from xpo_ray.crashpoints import crash_point
+from xpo_ray.errors import DiskFull
 from xpo_ray.run_states import ALIVE, FINAL
 from xpo_ray.storage import replace_file
 
@@ -123,7 +124,7 @@ class Reconciler:
             for action in actions:
                 log.info("run %s attempt %s: %s %s", action.run_id, action.attempt, action.deed, action.why)
                 with suppress(Conflict):  # somebody was faster; the next turn looks again
-                    self._do(action, jobs)
+                    self._tried(action, jobs)
         return bool(found)
 
     def _seen(self, known: dict[str, JobStatus]) -> list[Seen]:
@@ -149,6 +150,20 @@ class Reconciler:
             stopping_s=None if stopping is None else (now - stopping).total_seconds(),
             retry_in_s=0.0 if run.retry_at is None else (run.retry_at - now).total_seconds(),
         )
+
+    def _tried(self, action: Action, jobs: Jobs | None) -> None:
+        """Do it; a run whose folder cannot be written says so to its user, keeps nobody else waiting, and is tried again."""
+        try:
+            self._do(action, jobs)
+        except (OSError, DiskFull) as error:
+            why = f"its folder cannot be written: {error}"[:500]
+            log.warning("run %s attempt %s: %s", action.run_id, action.attempt, why)
+            with self._services.database.write() as session:
+                run = session.get(Run, action.run_id, with_for_update=True)
+                if run is not None and run.status not in FINAL and run.waiting_for != why:
+                    run.waiting_for = why
+                    run.version += 1
+            self._services.changes.tell(action.run_id, progress=True)
 
     def _do(self, action: Action, jobs: Jobs | None) -> None:
         if action.deed == "begin":

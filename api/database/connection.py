@@ -4,6 +4,7 @@ SQLite has one writer: a lock in this process stands before BEGIN IMMEDIATE, whi
 Whoever writes gets a transaction that is committed at the end of the block, and rolled back by any exception.
 """
 
+import json
 import sqlite3
 import threading
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -120,7 +121,7 @@ def joined(connection: Connection) -> Iterator[Session]:
 
 def _engine(url: str) -> Engine:
     shared: dict[str, Any] = {"pool_size": 20, "max_overflow": 20, "pool_timeout": 10}
-    shared |= {"json_serializer": _json, "json_deserializer": from_json}
+    shared["json_serializer"] = _json
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True, **shared)
     engine = create_engine(url, poolclass=QueuePool, connect_args={"isolation_level": None}, **shared)
@@ -130,7 +131,10 @@ def _engine(url: str) -> Engine:
 
 
 def _json(value: Any) -> str:
-    return to_json(value, inf_nan_mode="constants").decode()
+    try:
+        return to_json(value, inf_nan_mode="constants").decode()
+    except PydanticSerializationError:  # half a surrogate pair is no UTF-8
+        return json.dumps(value)
 
 
 def _set_up(connection: sqlite3.Connection, _record: Any) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from xpo_ray.api.auth import Principal, allow, own_run
 from xpo_ray.api.database.connection import joined
-from xpo_ray.api.idempotency import Idempotency, Once
+from xpo_ray.api.idempotency import Idempotency, Once, replayed
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.paging import After, Limit, pack, page_of
 from xpo_ray.api.problems import Refusal, not_found
@@ -38,7 +38,7 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
     try:
         check_room(services, caller)
         spec = resolved(services, asked.spec, asked.secrets, run_id).model_dump(mode="json")
-    except Refusal:
+    except (Refusal, OSError):
         if (before := once.earlier(services, caller)) is not None:  # what was taken before is not refused now
             return before
         raise
@@ -47,7 +47,8 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
         return enqueue(connection, services, caller, run_id, asked, spec)
 
     answer = once.answer(services, caller, effect)
-    services.changes.tell(run_id)
+    if not replayed(answer):
+        services.changes.tell(run_id)
     return answer
 
 

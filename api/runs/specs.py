@@ -38,10 +38,9 @@ def resolved(
         raise Refusal(
             422, "secret_unknown", f"secrets: the operator has none named {', '.join(missing)}", field="secrets"
         )
-    raw = {
-        **raw,
-        **({"data": {**raw["data"]}} if isinstance(raw.get("data"), dict) else {}),
-    }  # the caller's stays as it is
+    raw = dict(raw)  # the caller's stays as it is
+    if isinstance(raw.get("data"), dict):
+        raw["data"] = dict(raw["data"])
     _check_output(raw)
     own = _named(services, raw)
     if model is not None:

@@ -85,6 +85,18 @@ def test_waiting_ends_with_the_answer_or_at_the_limit(monkeypatch: pytest.Monkey
     assert gave_up is None
 
 
+def test_waiting_for_a_pulse_ends_with_the_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "TICK_S", 0.02)
+
+    async def waits() -> float | None:
+        loop = asyncio.get_running_loop()
+        beat, answer = loop.create_future(), loop.create_future()
+        loop.call_later(0.05, answer.set_result, None)
+        return await lived_until(beat, 10.0, answer)
+
+    assert (asyncio.run(waits()) or 10.0) < 10.0
+
+
 def test_a_driver_that_stood_still_itself_holds_that_against_no_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "TICK_S", 0.05)
 

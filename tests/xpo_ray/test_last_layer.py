@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from xpo_ray.adapters import Adapter
 from xpo_ray.last_layer import leave_out_unread, leaves_out_unread
 from xpo_ray.recomputation import recompute_layers
+from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,6 +82,42 @@ def test_states_that_are_read_and_their_gradients_are_those_of_the_whole_layer(k
             torch.testing.assert_close(other.grad, one.grad, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_padding_is_not_looked_at() -> None:
+    model = make("llama")
+    leave_out_unread(model)
+    mask = torch.ones_like(IDS)
+    mask[1, :4] = 0
+    asked = {"input_ids": IDS, "attention_mask": mask, "use_cache": False}
+    last_R = torch.tensor([8])
+    got = model.base_model(**asked, read_R=last_R).last_hidden_state
+    torch.testing.assert_close(got, model.base_model(**asked).last_hidden_state[:, 8:], atol=1e-5, rtol=1e-5)
+    assert (got[1] - states(model, last_R)[1]).abs().max() > 1e-3  # the mask makes a difference
+
+
+@torch.no_grad()
+def test_in_half_precision_too() -> None:
+    model = make("llama").to(torch.bfloat16)
+    whole = states(model)[:, READ_R]
+    assert leave_out_unread(model)
+    assert (states(model, READ_R) - whole).abs().max() < 0.03 * whole.abs().max()
+
+
+def test_an_adapter_in_the_last_layer_is_trained(model_folder: Path) -> None:
+    gradients = []
+    for leaves_out in (False, True):
+        adapter = Adapter(ModelSpec(path=str(model_folder)), LoraSpec(rank=2))
+        with torch.no_grad():
+            for parameter in adapter.parameters.values():
+                parameter.add_(0.05)
+        assert not leaves_out or leave_out_unread(adapter.model)
+        hidden = states(adapter.model, READ_R) if leaves_out else states(adapter.model)[:, READ_R]
+        hidden.square().sum().backward()
+        gradients.append([p.grad for p in adapter.parameters.values()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
+
+
 def test_the_others_are_left_out_of_the_feed_forward_part() -> None:
     model, seen = make("llama"), list[int]()
     leave_out_unread(model)
@@ -119,6 +158,7 @@ def test_layers_that_are_computed_again_give_the_same_gradients() -> None:
         assert (one.grad is None and other.grad is None) or torch.equal(one.grad, other.grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     "make_model",
     [
@@ -127,8 +167,8 @@ def test_layers_that_are_computed_again_give_the_same_gradients() -> None:
     ],
     ids=["other modules", "other sums"],
 )
-def test_a_model_that_computes_otherwise_stays_what_it_was(make_model: Callable[[], Any]) -> None:
-    model = make_model().eval()
+def test_a_model_that_computes_otherwise_stays_what_it_was(make_model: Callable[[], Any], dtype: torch.dtype) -> None:
+    model = make_model().eval().to(dtype)
     before = states(model)
     assert not leave_out_unread(model)
     assert not leaves_out_unread(model)

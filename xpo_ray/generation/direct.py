@@ -1,7 +1,8 @@
 """One step of a decoder of Llama's kind without what transformers calls around it: about a quarter of a step on a CPU.
 
-`direct_step` looks at the names of a model's modules and then tries a few tokens beside the model's own forward pass; a model
-that is built or computes otherwise gets None and is called as it is. Weights are read at each step, never copied.
+`direct_step` takes models of transformers' own that have these modules, and tries a few tokens beside the model's own forward
+pass; any other gets None and is called as it is. Weights are read at each step, never copied. Axes: B rows, H hidden, N heads,
+D size of a head, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ Step = Callable[[Tensor, Tensor, Cache, Tensor | None], Tensor]
 """(last tokens [B], their positions [B], cache, which columns each row sees [B, 1, 1, columns] or None for all) to logits
 [B, V] in float32; the cache has a column more afterwards."""
 
+KINDS = ("llama", "mistral", "qwen2", "qwen3")
 WHOLE = {"model", "lm_head"}
 INNER = {"embed_tokens", "layers", "norm", "rotary_emb"}
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -29,18 +31,25 @@ ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 NORMED = {"q_norm", "k_norm"}
 """What Qwen3 has beside: norms of each head's queries and keys."""
 MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+LEAST, LAST_PLACES = 1e-4, 8.0
+"""How far the mean logit of the probe may differ: a share of it, or so many last places of its type (6 % in bfloat16)."""
 
 
 def direct_step(model: "PreTrainedModel") -> Step | None:
-    """The step for a model, or None where its modules or its logits are others."""
+    """The step for a model, or None where its kind, its modules or its logits are others."""
+    if type(model).__module__ not in {f"transformers.models.{kind}.modeling_{kind}" for kind in KINDS}:
+        return None
     if not _is_built_alike(model):
         return None
-    step = DirectStep(model)
-    return step if _agrees(step, model) else None
+    try:
+        step = DirectStep(model)
+        return step if _agrees(step, model) else None
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 class DirectStep:
-    """Llama, Mistral, Qwen2, Qwen3 and whoever is built like them."""
+    """Llama, Mistral, Qwen2 and Qwen3."""
 
     def __init__(self, model: "PreTrainedModel") -> None:
         inner: Any = model.model
@@ -51,13 +60,13 @@ class DirectStep:
         self._head = _caller(model.lm_head)
 
     def __call__(self, last_B: Tensor, position_B: Tensor, cache: Cache, sees: Tensor | None) -> Tensor:
-        x_BC = F.embedding(last_B, self._embedding.weight)
-        cos, sin = self._rotary(x_BC, position_B.unsqueeze(-1))  # [B, 1, head size] each
+        x_BH = F.embedding(last_B, self._embedding.weight)
+        cos, sin = self._rotary(x_BH, position_B.unsqueeze(-1))  # [B, 1, head size] each
         half = sin.shape[-1] // 2
         turn = cos, torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
         for layer, columns in zip(self._layers, cache.layers, strict=True):
-            x_BC = layer(x_BC, turn, columns, sees)
-        logits: Tensor = self._head(self._norm(x_BC)).float()
+            x_BH = layer(x_BH, turn, columns, sees)
+        logits: Tensor = self._head(self._norm(x_BH)).float()
         return logits
 
 
@@ -66,7 +75,6 @@ class _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         self._size: int = attention.head_dim
         self._scale: float = attention.scaling
-        self._grouped: bool = attention.num_key_value_groups > 1
         self._states = together([attention.q_proj, attention.k_proj, attention.v_proj])
         self._gates = together([mlp.gate_proj, mlp.up_proj])
         self._output, self._down = _caller(attention.o_proj), _caller(mlp.down_proj)
@@ -74,25 +82,29 @@ class _Layer:
         self._activation = mlp.act_fn
         self._before, self._between = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
 
-    def __call__(self, x_BC: Tensor, turn: tuple[Tensor, Tensor], columns: Any, sees: Tensor | None) -> Tensor:
-        x_BC = x_BC + self._attended(self._before(x_BC), turn, columns, sees)
-        gate, up = self._gates(self._between(x_BC))
-        made: Tensor = x_BC + self._down(self._activation(gate) * up)
+    def __call__(self, x_BH: Tensor, turn: tuple[Tensor, Tensor], columns: Any, sees: Tensor | None) -> Tensor:
+        x_BH = x_BH + self._attended(self._before(x_BH), turn, columns, sees)
+        gate, up = self._gates(self._between(x_BH))
+        made: Tensor = x_BH + self._down(self._activation(gate) * up)
         return made
 
-    def _attended(self, x_BC: Tensor, turn: tuple[Tensor, Tensor], columns: Any, sees: Tensor | None) -> Tensor:
-        rows = len(x_BC)
-        query, key, value = (x.view(rows, -1, self._size) for x in self._states(x_BC))
+    def _attended(self, x_BH: Tensor, turn: tuple[Tensor, Tensor], columns: Any, sees: Tensor | None) -> Tensor:
+        rows = len(x_BH)
+        query, key, value = (x.view(rows, -1, self._size) for x in self._states(x_BH))
         if self._norms:
             query, key = (norm(x) for norm, x in zip(self._norms, (query, key), strict=True))
         keys, values = columns.update(_turned(key, turn).unsqueeze(2), value.unsqueeze(2))
+        grouped = query.shape[1] != keys.shape[1]
+        if grouped and sees is not None and query.device.type == "cuda":  # masked groups have no fast kernel there
+            keys, values = (x.repeat_interleave(query.shape[1] // keys.shape[1], dim=1) for x in (keys, values))
+            grouped = False
         attended = F.scaled_dot_product_attention(
             _turned(query, turn).unsqueeze(2),
             keys,
             values,
             attn_mask=sees,
             scale=self._scale,
-            enable_gqa=self._grouped,
+            enable_gqa=grouped,
         )
         return self._output(attended.reshape(rows, -1))
 
@@ -108,10 +120,10 @@ class _Norm:
         return F.rms_norm(x, weight.shape, weight, self._norm.variance_epsilon)
 
 
-def _turned(states_BHD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def _turned(states_BND: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary position embedding: the halves of each head, turned; the sine comes with its sign."""
     cos, sin = turn
-    return torch.addcmul(states_BHD * cos, torch.roll(states_BHD, sin.shape[-1] // 2, -1), sin)
+    return torch.addcmul(states_BND * cos, torch.roll(states_BND, sin.shape[-1] // 2, -1), sin)
 
 
 def _caller(module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -137,15 +149,16 @@ def _names(module: Any) -> set[str]:
 
 @torch.inference_mode()
 def _agrees(step: Step, model: "PreTrainedModel") -> bool:
-    """Whether both give the same logits, to half of the digits of their type, behind a few tokens."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    """Whether both give the same logits, to some digits of their type, behind a few tokens: at a sequence's beginning, and at
+    the last positions that the model was made for."""
+    config, vocabulary = model.config.get_text_config(), model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], device=model.device) % vocabulary
-    cache = column_cache(model.config.get_text_config().num_hidden_layers, 2)
-    model(input_ids=ids[:, :3], past_key_values=cache, use_cache=True)
-    try:
-        made = [step(ids[:, n], torch.full_like(ids[:, n], n), cache, None) for n in (3, 4)]
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    own = model(input_ids=ids).logits[:, 3:].float()
-    worst = (torch.stack(made, dim=1) - own).abs().max()
-    return bool(worst <= torch.finfo(model.dtype).eps ** 0.5 * own.abs().max())
+    for begin in (0, max(config.max_position_embeddings - 5, 0)):
+        place_BP = (torch.arange(5, device=model.device) + begin).expand(2, 5)
+        cache = column_cache(config.num_hidden_layers, 2)
+        model(input_ids=ids[:, :3], position_ids=place_BP[:, :3], past_key_values=cache, use_cache=True)
+        made = torch.stack([step(ids[:, n], place_BP[:, n], cache, None) for n in (3, 4)], dim=1)
+        own = model(input_ids=ids, position_ids=place_BP).logits[:, 3:].float()
+        if (made - own).abs().mean() > max(LEAST, LAST_PLACES * torch.finfo(model.dtype).eps) * own.abs().mean():
+            return False
+    return True

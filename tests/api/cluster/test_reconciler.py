@@ -97,3 +97,25 @@ def test_a_submission_a_pause_and_a_resume_are_news(
         before = len(woken)
         assert api.post(f"/v1/runs/run_a/{command}", headers=submitter).status_code == 200
         assert len(woken) > before, command
+
+
+def test_a_run_whose_folder_cannot_be_made_says_so_and_keeps_nobody_waiting(
+    services: Services, ray: RayLike, owner: str
+) -> None:
+    turns = Reconciler(services, Link(services), admit_waiting)
+    in_the_way = services.run_folder("run_a")
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("no folder")
+    for run_id in ("run_a", "run_b"):
+        add_run(services, run_id, owner, status="queued", secrets=[], cpus=0.0)
+    turns.turn()
+    turns.turn()
+    assert ray.jobs == {"run_b-1": "PENDING"}
+    with services.database.read() as session:
+        run = session.get_one(Run, "run_a")
+    assert run.status == "starting"
+    assert (run.waiting_for or "").startswith("its folder cannot be written: ")
+    in_the_way.unlink()
+    turns.turn()
+    assert set(ray.jobs) == {"run_a-1", "run_b-1"}
+    assert (in_the_way / "run.json").is_file()

@@ -68,6 +68,24 @@ def test_the_same_idempotency_key_makes_one_run(
     assert len(api.get("/v1/runs", headers=submitter).json()["items"]) == 1
 
 
+def test_what_was_taken_once_is_not_refused_when_it_is_sent_again(
+    api: TestClient, services: Services, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    headers = {**submitter, "Idempotency-Key": "once"}
+    first = api.post("/v1/runs", json=submission, headers=headers)
+    services.settings = services.settings.model_copy(update={"roots": (), "disk_floor_mib": 1e12})
+    assert api.post("/v1/runs", json=submission, headers=submitter).status_code == 507
+    services.settings = services.settings.model_copy(update={"disk_floor_mib": 0.0})
+    assert api.post("/v1/runs", json=submission, headers=submitter).json()["code"] == "path_not_allowed"
+    for floor in (0.0, 1e12):
+        services.settings = services.settings.model_copy(update={"disk_floor_mib": floor})
+        again = api.post("/v1/runs", json=submission, headers=headers)
+        assert (again.status_code, again.json(), again.headers["Idempotent-Replayed"]) == (201, first.json(), "true")
+    other = {**submission, "priority": 3}
+    refused = api.post("/v1/runs", json=other, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "train.jsonl", "{root}/../secret.jsonl", "{root}/link.jsonl"])
 def test_a_path_outside_the_roots_is_refused(
     api: TestClient, submitter: Headers, submission: dict[str, Any], tmp_path: Path, path: str

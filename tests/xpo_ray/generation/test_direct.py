@@ -16,6 +16,8 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Ministral3Config,
+    Ministral3ForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -23,10 +25,13 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from xpo_ray import linear
 from xpo_ray.adapters import Adapter
+from xpo_ray.generation import direct
 from xpo_ray.generation.columns import column_cache
 from xpo_ray.generation.direct import direct_step
 from xpo_ray.generation.stepper import Stepper
@@ -144,23 +149,43 @@ def test_an_adapter_is_seen_while_it_is_on(model_folder: Path) -> None:
     assert (with_it - without).abs().max() > 1e-3
 
 
-def test_a_model_that_is_built_otherwise_is_left_to_itself() -> None:
-    sizes = {"vocab_size": 41, "n_embd": 32, "n_layer": 2, "n_head": 4}
-    assert direct_step(GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=None, eos_token_id=None)).eval()) is None
+OTHERS: dict[str, Any] = {
+    "other modules": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=41, n_embd=32, n_layer=2, n_head=4)),
+    "norms of 1 + weight": lambda: GemmaForCausalLM(GemmaConfig(**SIZES)),
+    "scaled residuals": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, residual_multiplier=0.5)),
+    "scaled logits": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=2.0)),
+    "scaled embeddings": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, embedding_multiplier=3.0)),
+    "layers without rotation": lambda: SmolLM3ForCausalLM(SmolLM3Config(**SIZES)),
+    "queries that grow with their position": lambda: Ministral3ForCausalLM(Ministral3Config(**SIZES)),
+}
 
 
-@pytest.mark.parametrize(
-    "make_model",
-    [
-        lambda: GemmaForCausalLM(GemmaConfig(**SIZES)),  # norms of 1 + weight
-        lambda: GraniteForCausalLM(GraniteConfig(**SIZES, residual_multiplier=0.5)),
-        lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=2.0)),
-        lambda: GraniteForCausalLM(GraniteConfig(**SIZES, embedding_multiplier=3.0)),
-    ],
-    ids=["norms", "residuals", "logits", "embeddings"],
-)
-def test_a_model_of_the_same_modules_that_computes_otherwise_too(make_model: Any) -> None:
-    assert direct_step(make_model().eval()) is None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_model_that_computes_otherwise_is_left_to_itself(kind: str, dtype: torch.dtype) -> None:
+    assert direct_step(OTHERS[kind]().eval().to(dtype)) is None
+
+
+@pytest.mark.parametrize("kind", [k for k in OTHERS if k.startswith(("scaled", "norms"))])
+def test_the_probe_alone_tells_them_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "KINDS", (*direct.KINDS, "gemma", "granite"))
+    for dtype in (torch.float32, torch.bfloat16):
+        assert direct_step(OTHERS[kind]().eval().to(dtype)) is None
+    monkeypatch.setattr(direct, "LEAST", 1e9)
+    assert (direct_step(OTHERS[kind]().eval()) is None) == (
+        kind == "norms of 1 + weight"
+    )  # its norms have another name
+
+
+@torch.no_grad()
+def test_the_probe_looks_at_far_positions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "KINDS", (*direct.KINDS, "ministral3"))
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 64}
+    rope |= {"llama_4_scaling_beta": 0.5, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}
+    config = Ministral3Config(**SIZES, max_position_embeddings=128, rope_parameters=rope)
+    assert direct_step(Ministral3ForCausalLM(config).eval()) is None
+    config.max_position_embeddings = 5
+    assert direct_step(Ministral3ForCausalLM(config).eval()) is not None  # near the beginning nothing grows
 
 
 def test_a_model_that_somebody_listens_to_is_called_as_it_is() -> None:
