@@ -100,6 +100,7 @@ def test_metrics_samples_and_evaluation_are_left_as_parquet(selm: Ran) -> None:
     assert pq.read_table(selm.result.root / "evaluation.parquet").num_rows == 3
 
 
+@pytest.mark.long
 def test_a_colocated_run_ends_with_the_same_bits(world: World, selm: Ran) -> None:
     colocated = world.run("colocated", "resources.layout=colocated")
     assert model_digest(colocated.result.root) == model_digest(selm.result.root)

@@ -54,7 +54,8 @@ def test_a_killed_run_resumes_with_other_resources_and_ends_bit_equal(
     changed = xpo_ray(*args, "--resume", "--set", "algorithm.alpha=0.02")
     assert changed.returncode == 2
     assert "algorithm.alpha: was 0.01, is 0.02" in changed.stderr
-    resumed = xpo_ray(*args, "--resume", "--set", "resources.engine_replicas=2", "--json")
+    other = ("--set", "resources.engine_replicas=2", "--set", "resources.layout=colocated")
+    resumed = xpo_ray(*args, "--resume", *other, "--json")
     assert resumed.returncode == 0, resumed.stderr
     result = json.loads(resumed.stdout.splitlines()[-1])
     assert (result["type"], result["tier"], result["attempts"]) == ("Result", "exact", 2)
