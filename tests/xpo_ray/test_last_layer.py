@@ -24,6 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests.xpo_ray import architectures
 from xpo_ray.adapters import Adapter
 from xpo_ray.last_layer import leave_out_unread, leaves_out_unread
 from xpo_ray.recomputation import recompute_layers
@@ -31,19 +32,7 @@ from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 41,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "initializer_range": 0.2,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
+SIZES = architectures.SIZES | {"num_hidden_layers": 3}
 KINDS: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)),
@@ -162,7 +151,7 @@ def test_layers_that_are_computed_again_give_the_same_gradients() -> None:
 @pytest.mark.parametrize(
     "make_model",
     [
-        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=41, n_embd=32, n_layer=2, n_head=4)),
+        lambda: GPT2LMHeadModel(GPT2Config(**architectures.GPT2_SIZES)),
         lambda: GraniteForCausalLM(GraniteConfig(**SIZES, residual_multiplier=0.5)),
     ],
     ids=["other modules", "other sums"],

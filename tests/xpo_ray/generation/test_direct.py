@@ -29,7 +29,8 @@ from transformers import (
     SmolLM3ForCausalLM,
 )
 
-from xpo_ray import linear
+from tests.xpo_ray.architectures import GPT2_SIZES, SIZES
+from xpo_ray import linear, probing
 from xpo_ray.adapters import Adapter
 from xpo_ray.generation import direct
 from xpo_ray.generation.columns import column_cache
@@ -40,19 +41,6 @@ from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 41,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "initializer_range": 0.2,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
 KINDS: dict[str, Any] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
     "llama with biases": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
@@ -150,7 +138,7 @@ def test_an_adapter_is_seen_while_it_is_on(model_folder: Path) -> None:
 
 
 OTHERS: dict[str, Any] = {
-    "other modules": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=41, n_embd=32, n_layer=2, n_head=4)),
+    "other modules": lambda: GPT2LMHeadModel(GPT2Config(**GPT2_SIZES)),
     "norms of 1 + weight": lambda: GemmaForCausalLM(GemmaConfig(**SIZES)),
     "scaled residuals": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, residual_multiplier=0.5)),
     "scaled logits": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=2.0)),
@@ -171,7 +159,7 @@ def test_the_probe_alone_tells_them_too(kind: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(direct, "KINDS", (*direct.KINDS, "gemma", "granite"))
     for dtype in (torch.float32, torch.bfloat16):
         assert direct_step(OTHERS[kind]().eval().to(dtype)) is None
-    monkeypatch.setattr(direct, "LEAST", 1e9)
+    monkeypatch.setattr(probing, "LEAST", 1e9)
     assert (direct_step(OTHERS[kind]().eval()) is None) == (
         kind == "norms of 1 + weight"
     )  # its norms have another name
@@ -182,7 +170,7 @@ def test_the_probe_looks_at_far_positions_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(direct, "KINDS", (*direct.KINDS, "ministral3"))
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 64}
     rope |= {"llama_4_scaling_beta": 0.5, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}
-    config = Ministral3Config(**SIZES, max_position_embeddings=128, rope_parameters=rope)
+    config = Ministral3Config(**SIZES, rope_parameters=rope)
     assert direct_step(Ministral3ForCausalLM(config).eval()) is None
     config.max_position_embeddings = 5
     assert direct_step(Ministral3ForCausalLM(config).eval()) is not None  # near the beginning nothing grows

@@ -21,25 +21,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tests.xpo_ray.architectures import GPT2_SIZES, SIZES
 from xpo_ray.generation import transformers as engine_module
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.transformers import TransformersEngine, pick, uniforms
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 41,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.2,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
 EOS = 1
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], [18, EOS, 19], [20, 21]]
 SEEDS = [101, 102, 103, 104, 105]
@@ -49,15 +37,7 @@ def make(kind: str) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         if kind == "gpt2":  # absolute positions
-            gpt2 = {
-                "vocab_size": 41,
-                "n_embd": 32,
-                "n_layer": 2,
-                "n_head": 4,
-                "n_positions": 128,
-                "initializer_range": 0.2,
-            }
-            return GPT2LMHeadModel(GPT2Config(**gpt2, bos_token_id=None, eos_token_id=None)).eval()
+            return GPT2LMHeadModel(GPT2Config(**GPT2_SIZES)).eval()
         if kind == "mistral":
             return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=5)).eval()
         return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
