@@ -22,9 +22,12 @@ def leftovers(service: Service) -> list[str]:
 
 
 def temporary(folder: Path, service: Service) -> list[str]:
-    """Files in a temporary folder that was the service's alone, beside that of Ray's head."""
-    head = Path(_head(service)["folder"])
-    return [str(p) for p in sorted(folder.iterdir()) if p != head]
+    """Files in a temporary folder that was the service's alone, beside those of Ray's head: its folder, and that of its
+    dashboard's socket, at which a living process listens. Torch keeps one cache folder for all processes; empty, it is nothing.
+    """
+    head, sockets = Path(_head(service)["folder"]), Path("/proc/net/unix").read_text()
+    found = [p for p in sorted(folder.iterdir()) if p != head and f" {p}/" not in sockets]
+    return [str(p) for p in found if not (p.name.startswith("torchinductor_") and not any(p.iterdir()))]
 
 
 def open_files(service: Service) -> int:
