@@ -71,6 +71,12 @@ class Jobs:
         if answer.status_code not in (200, 404):
             raise RayAway(f"stopping {submission_id}: HTTP {answer.status_code}")
 
+    def delete(self, submission_id: str) -> None:
+        """Let Ray forget a job that has ended."""
+        answer = self._call("DELETE", f"/api/jobs/{submission_id}")
+        if answer.status_code not in (200, 404):
+            raise RayAway(f"deleting {submission_id}: HTTP {answer.status_code}")
+
     def log(self, submission_id: str) -> bytes:
         """What a job has written so far."""
         answer = self._call("GET", f"/api/jobs/{submission_id}/logs")

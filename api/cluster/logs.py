@@ -1,5 +1,6 @@
 """Keeps what the drivers' jobs write: copies Ray's logs into the attempts' folders while they run and at their end, because Ray
-forgets them. Capped: the head and the tail of a long log stay.
+forgets them. Capped: the head and the tail of a long log stay. Then lets Ray forget the jobs that ended long ago, of which it
+would else tell at every look.
 """
 
 import logging
@@ -15,6 +16,8 @@ from xpo_ray.api.services import Services
 log = logging.getLogger("xpo_ray.api")
 EVERY_S = 10.0
 MOST_BYTES = 64 * 2**20
+JOBS_LEFT = 100
+"""Jobs that have ended and stay in Ray's dashboard, the newest."""
 GAP = b"\n[... the middle of this log was left out ...]\n"
 
 
@@ -26,6 +29,9 @@ class LogKeeper:
         self._kept: dict[str, float] = {}
         self._ended: set[str] = set()
         self._done: set[str] = set()
+        self._ours: set[str] = set()
+        """Jobs that had a run when their log was copied; others may have jobs on the same cluster."""
+        self._forgot = float("-inf")
 
     def keep(self, jobs: Jobs, known: dict[str, JobStatus]) -> None:
         """Copy what is due."""
@@ -38,6 +44,23 @@ class LogKeeper:
                 self._ended.add(job)
             if ended and copied:
                 self._done.add(job)
+        if now - self._forgot >= EVERY_S:
+            self._forgot = now
+            self._forget(jobs, known)
+
+    def _forget(self, jobs: Jobs, known: dict[str, JobStatus]) -> None:
+        """Delete from Ray what ended long ago, and what belonged to a run that was deleted."""
+        for seen in (self._ended, self._done, self._ours):
+            seen.intersection_update(known)
+        self._kept = {job: at for job, at in self._kept.items() if job in known}
+        finished = self._done & self._ours
+        with self._services.database.read() as session:
+            rows = session.execute(
+                select(Attempt.ray_job, Attempt.state).where(Attempt.ray_job.in_(finished)).order_by(Attempt.ended_at.desc())
+            ).all()
+        ended = [row.ray_job for row in rows if row.state == "ended"]
+        for job in [*ended[JOBS_LEFT:], *finished.difference(row.ray_job for row in rows)]:
+            jobs.delete(job)
 
     def _is_due(self, job: str, status: JobStatus, now: float) -> bool:
         """At once when it has ended, else now and then."""
@@ -50,6 +73,7 @@ class LogKeeper:
             row = session.execute(select(Attempt.run_id, Attempt.number).where(Attempt.ray_job == job)).first()
         if row is None:
             return True
+        self._ours.add(job)
         target = self._services.run_folder(row[0]) / "attempts" / f"{row[1]:04d}" / "driver.log"
         try:
             data = jobs.log(job)

@@ -30,6 +30,8 @@ class RayLike:
             return {"data": {"clusterStatus": CLUSTER}}
         if path.endswith("/logs"):
             return {"logs": ""}
+        if method == "DELETE":
+            assert self.jobs.pop(path.split("/")[3]) in ("STOPPED", "SUCCEEDED", "FAILED")
         if path.endswith("/stop"):
             self.jobs[path.split("/")[3]] = "STOPPED"
         return {}
@@ -49,7 +51,7 @@ def raylike() -> Iterator[RayLike]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_POST = do_GET
+        do_POST = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             return

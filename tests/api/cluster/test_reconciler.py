@@ -2,19 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.cluster.raylike import RayLike, raylike
 from tests.api.conftest import Headers
-from tests.api.rows import add_run
-from xpo_ray.api.cluster import reconciler
+from tests.api.rows import add_attempt, add_run
+from xpo_ray.api.cluster import logs, reconciler
 from xpo_ray.api.cluster.link import Link
 from xpo_ray.api.cluster.reconciler import EVERY_S, IDLE_S, Reconciler
 from xpo_ray.api.cluster.worker import ReconcilerThread
-from xpo_ray.api.database.tables import Run
+from xpo_ray.api.database.tables import Attempt, Run
 from xpo_ray.api.runs.queue import admit_waiting
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
@@ -119,3 +119,27 @@ def test_a_run_whose_folder_cannot_be_made_says_so_and_keeps_nobody_waiting(
     turns.turn()
     assert set(ray.jobs) == {"run_a-1", "run_b-1"}
     assert (in_the_way / "run.json").is_file()
+
+
+def test_ray_forgets_jobs_that_ended_long_ago_and_those_of_deleted_runs_and_no_others(
+    services: Services, ray: RayLike, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "JOBS_LEFT", 2)
+    monkeypatch.setattr(logs, "EVERY_S", 0.0)
+    turns = Reconciler(services, Link(services), admit_waiting)
+    for number in range(5):
+        add_run(services, f"run_{number}", owner, status="succeeded")
+        add_attempt(services, f"run_{number}", 1)
+    with services.database.write() as session:
+        for number in range(5):
+            at = services.clock() + timedelta(seconds=number)
+            session.get_one(Attempt, (f"run_{number}", 1)).ended_at = at
+    others = {"raysubmit_of_somebody": "SUCCEEDED", "run_of_another_service-1": "FAILED"}
+    ray.jobs = {f"run_{number}-1": "SUCCEEDED" for number in range(5)} | others
+    turns.turn()
+    turns.turn()
+    assert set(ray.jobs) == {"run_3-1", "run_4-1", *others}
+    with services.database.write() as session:
+        session.delete(session.get_one(Run, "run_4"))
+    turns.turn()
+    assert set(ray.jobs) == {"run_3-1", *others}
