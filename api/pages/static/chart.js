@@ -68,7 +68,7 @@ export class Chart {
     const ys = points.flatMap((p) => [p.y, p.low ?? null, p.high ?? null]);
     const log = this.about.log && ys.every((y) => y === null || y > 0);
     const range = log ? this.logRange(ys) : extent(this.about.line === undefined ? ys : [...ys, this.about.line], this.about);
-    const marks = log ? { at: powers(range), places: null } : ticks(range, 4);
+    const marks = this.marks(range, log);
     const labels = marks.at.map((y) => this.tick(y, marks.places));
     const left = 8 + Math.ceil(FONT_WIDTH * Math.max(...labels.map((label) => label.length), 2));
     const xs = points.map((p) => p.x);
@@ -79,6 +79,12 @@ export class Chart {
     const x = linear(domain, [left, width - 8]);
     const y = (log ? logarithmic : linear)(range, [HEIGHT - BOTTOM, TOP]);
     return { x, y, left, domain, marks: marks.at, labels };
+  }
+
+  // Powers of ten, or, where the range holds fewer than two of their kind, round numbers.
+  marks(range, log) {
+    const at = log ? powers(range) : [];
+    return at.length > 1 ? { at, places: null } : ticks(range, 4);
   }
 
   logRange(ys) {

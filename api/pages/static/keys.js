@@ -62,12 +62,12 @@ class Keys {
 
   row(key) {
     const [words, tone] = state(key);
-    const when = (moment, none) => h("td", {}, moment ? h("time", { datetime: moment, title: date(moment) }, age(moment)) : none);
+    const when = (column, moment, none) => h("td", { "data-column": column }, moment ? h("time", { datetime: moment, title: date(moment) }, age(moment)) : none);
     const own = key.id === this.me.id;
     const revoke = h("button", { type: "button", class: "danger", "aria-label": plain(`Revoke ${key.name}`), onclick: () => this.revoke(key) }, "Revoke");
     return h("tr", {}, h("th", { scope: "row" }, text(key.name), own ? h("span", { class: "tag" }, "this session") : null), h("td", {}, h("code", {}, `${key.prefix}…`)), h("td", {}, key.scopes.join(", ")),
-      h("td", {}, h("span", { class: `status ${tone}` }, words)), when(key.created_at, "–"), when(key.last_used_at, "never"),
-      h("td", {}, key.expires_at ? date(key.expires_at) : "never"), h("td", {}, words === "valid" && !own ? revoke : null));
+      h("td", {}, h("span", { class: `status ${tone}` }, words)), when("Made", key.created_at, "–"), when("Last used", key.last_used_at, "never"),
+      h("td", { "data-column": "Expires" }, key.expires_at ? date(key.expires_at) : "never"), h("td", {}, words === "valid" && !own ? revoke : null));
   }
 
   async make(event) {

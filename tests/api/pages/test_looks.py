@@ -43,6 +43,12 @@ NAMELESS = """() => [...document.querySelectorAll("button, input, select, textar
   .filter((e) => e.checkVisibility() && !(e.getAttribute("aria-label") || e.labels?.length || e.textContent.trim()))
   .map((e) => e.outerHTML)"""
 
+MARKS = "() => [...document.querySelectorAll('.chart svg')].map((e) => e.querySelectorAll('.tick[text-anchor=end]').length)"
+"""Numbers beside each chart, of which one says nothing about a distance."""
+
+CLIPPED = """() => [...document.querySelectorAll(".status, button, time")]
+  .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"""
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
@@ -58,6 +64,8 @@ def test_every_page_fits_is_legible_and_has_names(visit: Visits, services: Servi
         assert window.run("document.documentElement.scrollWidth") <= width, path
         assert window.run(CONTRAST) == [], path
         assert window.run(NAMELESS) == [], path
+        assert all(marks >= 2 for marks in window.run(MARKS)), path
+        assert window.run(CLIPPED) == [], path
     assert window.complaints == []
 
 
