@@ -3,15 +3,14 @@
 `app` builds on DescribedApi; /docs shows the same as one plain page that fetches nothing (its routes are here too).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, routing
 from fastapi.dependencies.models import Dependant
 from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
 from xpo_ray.api.auth import COOKIE, public, scope_of
@@ -58,7 +57,9 @@ class DescribedApi(FastAPI):
 
 def declared_scopes(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, str, list[str]]]:
     """(path, method, scopes declared) of every route of the app; of a sound one the list has one entry."""
-    for context in iter_route_contexts(routes):
+    # before FastAPI 0.137 an app holds the routes of its routers themselves
+    contexts: Callable[[Sequence[BaseRoute]], Iterable[Any]] = getattr(routing, "iter_route_contexts", iter)
+    for context in contexts(routes):
         dependant = getattr(context, "dependant", None)
         scopes = [] if dependant is None else list(_scopes(dependant))
         for method in sorted(context.methods or ()):

@@ -4,7 +4,7 @@ anything else, and no bearer key is good here."""
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
 from xpo_ray.api.attempts.claims import claim_attempt
@@ -14,6 +14,7 @@ from xpo_ray.api.attempts.journal import receive
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import TheServices
 from xpo_ray.wire.attempts import AttemptEnd, Claim, Granted, Heartbeat, JournalBatch, Orders, Received
+from xpo_ray.wire.base import AttemptNumber
 
 router = APIRouter(prefix="/driver/runs/{run_id}/attempts/{number}", tags=["driver"])
 LOOK_S = 1.0
@@ -44,16 +45,17 @@ def attempt_ticket() -> Any:
 
 
 Token = Annotated[str, attempt_token()]
+Number = Annotated[AttemptNumber, Path()]
 
 
 @router.post("/claim", dependencies=[attempt_ticket()])
-def claim(services: TheServices, run_id: str, number: int, asked: Claim) -> Granted:
+def claim(services: TheServices, run_id: str, number: Number, asked: Claim) -> Granted:
     """Take the attempt; the first word of a driver."""
     return claim_attempt(services, run_id, number, asked)
 
 
 @router.post("/heartbeat")
-async def heartbeat(services: TheServices, token: Token, run_id: str, number: int, asked: Heartbeat) -> Orders:
+async def heartbeat(services: TheServices, token: Token, run_id: str, number: Number, asked: Heartbeat) -> Orders:
     """The driver lives; answered when something else is wanted than it knows, at the latest after `wait_s`."""
     deadline = time.monotonic() + asked.wait_s
     with services.changes.watching(run_id) as news:
@@ -65,12 +67,12 @@ async def heartbeat(services: TheServices, token: Token, run_id: str, number: in
 
 
 @router.post("/journal")
-def journal(services: TheServices, token: Token, run_id: str, number: int, batch: JournalBatch) -> Received:
+def journal(services: TheServices, token: Token, run_id: str, number: Number, batch: JournalBatch) -> Received:
     """Records of the journal, in order; what was received is not stored again."""
     return receive(services, run_id, number, token, batch)
 
 
 @router.post("/end")
-def end(services: TheServices, token: Token, run_id: str, number: int, last: AttemptEnd) -> Orders:
+def end(services: TheServices, token: Token, run_id: str, number: Number, last: AttemptEnd) -> Orders:
     """The attempt has ended."""
     return end_by_driver(services, run_id, number, token, last)

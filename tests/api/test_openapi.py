@@ -5,6 +5,7 @@ In process, with an admin key, the same cases each time. No thread works behind 
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis import Case, checks
+from schemathesis import Case, Config, checks
 from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
 from schemathesis.python import asgi
@@ -70,7 +71,9 @@ def known_ids(services: Services, app: FastAPI, admin: Headers) -> dict[str, str
 
 @pytest.fixture
 def document(app: FastAPI) -> BaseSchema:
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+    # the key goes with every case: a wrong one that is replaced by it would count as accepted
+    config = Config.from_dict({"generation": {"with-security-parameters": False}})
+    return schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
 
 
 def test_every_route_but_pages_and_probes_of_the_document_stands_in_it(app: FastAPI) -> None:
@@ -91,6 +94,38 @@ def test_every_operation_says_its_scope_how_to_send_a_key_and_how_it_refuses(app
             refused = operation["responses"]["4XX"]["content"]
             assert refused["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
             assert "HTTPValidationError" not in str(operation)
+
+
+def test_every_number_that_a_caller_sends_is_bounded(app: FastAPI) -> None:
+    """A database refuses what has no bound, and that would be the service's fault and not the caller's."""
+    document = app.openapi()
+    asked = {name: schema for name, schema in document["components"]["schemas"].items() if _is_asked(schema)}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            asked |= {f"{operation['operationId']} {p['name']}": p for p in operation.get("parameters", ())}
+    assert len(asked) > 20
+    open_ended = {name for name, schema in asked.items() if not all(map(_is_bounded, _integers(schema)))}
+    assert open_ended == set()
+
+
+def _is_asked(schema: Any) -> bool:
+    """Answers let unknown fields through, questions do not."""
+    return schema.get("additionalProperties") is False
+
+
+def _is_bounded(number: dict[str, Any]) -> bool:
+    return "minimum" in number and bool({"maximum", "exclusiveMaximum"} & number.keys())
+
+
+def _integers(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "integer":
+            yield schema
+        for value in schema.values():
+            yield from _integers(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _integers(value)
 
 
 def test_the_page_of_calls_lists_every_operation_and_fetches_nothing(api: TestClient) -> None:

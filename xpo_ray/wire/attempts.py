@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from xpo_ray.run_states import Ending, Wanted
-from xpo_ray.wire.base import Answer, Question
+from xpo_ray.wire.base import Answer, AttemptNumber, Question
 from xpo_ray.wire.runs import RunError
 
 
@@ -52,9 +52,9 @@ class Orders(Answer):
 class JournalBatch(Question):
     """Records of a journal, in order and without a gap; sending them again changes nothing."""
 
-    attempt: int
+    attempt: AttemptNumber
     """Whose journal: the sender's, or an earlier one that was not sent to its end."""
-    first: int = Field(ge=1)
+    first: int = Field(ge=1, le=2**53)
     """`seq` of the first record."""
     records: list[dict[str, Any]] = Field(max_length=500)
 

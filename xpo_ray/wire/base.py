@@ -15,6 +15,9 @@ Metadata = Annotated[
     Field(max_length=16),
 ]
 """A user's own notes: at most 16 pairs, names up to 64 characters, values up to 512."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""As far as every reader of JSON counts; databases stop further on."""
+AttemptNumber = Annotated[int, Field(ge=1, le=9999)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 

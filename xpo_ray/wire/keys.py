@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from xpo_ray.wire.base import Question, Stamped
+from xpo_ray.wire.base import Count, Question, Stamped
 
 Scope = Literal["admin", "submit", "label", "read"]
 
@@ -13,10 +13,10 @@ Scope = Literal["admin", "submit", "label", "read"]
 class Quotas(Question):
     """What a key's owner may hold; None is no limit."""
 
-    active_runs: int | None = Field(None, ge=0)
+    active_runs: Count | None = None
     """Runs that are neither paused nor final."""
     storage_gib: float | None = Field(None, ge=0)
-    requests_per_minute: int | None = Field(None, ge=1)
+    requests_per_minute: int | None = Field(None, ge=1, le=2**53)
     """Instead of the service's own limit."""
 
 

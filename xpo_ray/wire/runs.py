@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat
 
 from xpo_ray.run_states import Status
-from xpo_ray.wire.base import Answer, Metadata, Question, Stamped
+from xpo_ray.wire.base import Answer, Count, Metadata, Question, Stamped
 
 
 class Reservation(Question):
@@ -20,7 +20,7 @@ class Reservation(Question):
 class Retention(Question):
     """Which checkpoints at the borders of iterations stay after the run; the one that the result was made of always does."""
 
-    last: int | None = Field(None, ge=0)
+    last: Count | None = None
     """This many of the newest; None keeps all."""
     best: bool = True
     """And the one with the best held-out reward."""
@@ -55,7 +55,7 @@ class Edit(Question):
 class Fork(Question):
     """A new run whose initial model is that of an iteration of another, with the same spec where nothing else is said."""
 
-    iteration: int = Field(ge=0)
+    iteration: int = Field(ge=0, le=1_000_000)
     changes: dict[str, Any] = Field(default_factory=dict)
     """Laid over the spec of the first run, object by object: {"training": {"learning_rate": 1e-5}}."""
     name: str | None = None

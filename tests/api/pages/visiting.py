@@ -4,7 +4,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, TimeoutError
 
-PATIENCE_MS = 8000
+PATIENCE_MS = 20_000
 
 
 class Visit:
