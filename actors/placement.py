@@ -12,6 +12,8 @@ from typing import Any
 import ray
 
 from xpo_ray.actors.watchdog import PULSE
+from xpo_ray.plan.processes import engine_replicas, lanes
+from xpo_ray.spec.run import RunSpec
 from xpo_ray.spec.training import ResourcesSpec
 
 ENVIRONMENT = {
@@ -69,13 +71,20 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
     return Cluster(f"http://{url}" if url else None, owned=True)
 
 
-def start_actor(cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False) -> Any:
+def start_actor(
+    cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False, lanes: int = 1, gpus: float = 0.0
+) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
-    that name is answered while another one works; its methods then run in a thread, its constructor in the main one."""
+    that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `lanes`:
+    calls that it works on at once, each in a thread."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
-    options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    options: dict[str, Any] = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    if lanes > 1:
+        options["max_concurrency"] = lanes
+    if gpus:
+        options["num_gpus"] = gpus
     secrets = {n: os.environ[n] for n in os.environ.get(SECRET_NAMES, "").split(",") if n in os.environ}
     if secrets:
         cls, args = _knowing(cls), (secrets, *args)
@@ -94,16 +103,12 @@ def _knowing(cls: type) -> type:
     return type(cls.__name__, (cls,), {"__init__": begin, "__module__": cls.__module__})
 
 
-def engine_replicas(resources: ResourcesSpec) -> int:
-    """Replicas of drawing engines on this machine."""
-    return resources.engine_replicas or os.cpu_count() or 1
-
-
 def trainer_threads(resources: ResourcesSpec) -> int:
     """Threads of the trainer."""
     return resources.trainer_threads or os.cpu_count() or 1
 
 
-def shards_in_flight(resources: ResourcesSpec) -> int:
+def shards_in_flight(spec: RunSpec) -> int:
     """Shards between drawing and training."""
-    return resources.max_shards_in_flight or 2 * engine_replicas(resources) + 2
+    at_once = engine_replicas(spec, os.cpu_count() or 1) * lanes(spec)
+    return spec.resources.max_shards_in_flight or 2 * at_once + 2

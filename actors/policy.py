@@ -1,12 +1,14 @@
-"""The actor around xpo_ray.policy.Policy: a process and a thread count.
+"""The actor around xpo_ray.policy.Policy, or around a policy that vLLM draws for: a process and a thread count.
 
 Each verb returns (table, summary): the table stays in the object store, the driver awaits the summary.
 """
 
 import os
 import time
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,10 @@ from xpo_ray.candidates import drawn_table
 from xpo_ray.chat import Chat
 from xpo_ray.evaluation.draws import add_base, draw_held_out
 from xpo_ray.generation.engine import DrawContext, Sampling
+from xpo_ray.generation.pump import EngineBroken
+from xpo_ray.plan.engine import vllm_settings
 from xpo_ray.policy import Policy
+from xpo_ray.served_policy import ServedPolicy
 from xpo_ray.spec.run import RunSpec
 
 
@@ -39,32 +44,35 @@ class PolicyActor:
         torch.set_num_threads(threads)
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor do we write to it
         chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
-        self.policy = Policy(spec, chat)
+        self.policy = _served(spec, chat) if spec.sampling.engine == "vllm" else Policy(spec, chat)
         self.source: WeightSource | None = None
 
     def load(
         self, source: WeightSource, weights: dict[str, torch.Tensor] | None, canary_ids: Sequence[int]
     ) -> tuple[None, float]:
         """Take a version of the weights; returns the canary's log-prob per token."""
-        policy = self.policy
-        if source == self.source and weights is None:
-            return None, policy.canary(canary_ids)
+        with whole_or_gone():
+            if source != self.source or weights is not None:
+                self._take(source, weights)
+            return None, self.policy.canary(canary_ids)
+
+    def _take(self, source: WeightSource, weights: dict[str, torch.Tensor] | None) -> None:
         if weights is not None:
-            policy.take(weights, source.version)
+            self.policy.take(weights, source.version)
         elif source.ema_decay is not None:
-            policy.load_average(source.paths, source.ema_decay, source.version)
+            self.policy.load_average(source.paths, source.ema_decay, source.version)
         else:
-            revision = policy.spec.model.revision if source.version == 0 else None
-            policy.load(source.paths[0], source.version, revision)
+            revision = self.policy.spec.model.revision if source.version == 0 else None
+            self.policy.load(source.paths[0], source.version, revision)
         self.source = source
-        return None, policy.canary(canary_ids)
 
     def draw(
         self, draw: Draw, sampling: Sampling, contexts: tuple[DrawContext, ...], *shards: pa.Table
     ) -> tuple[pa.Table, Summary]:
         """Draw for shards, each with its own context, as one batch; the rows of the result follow those of the shards."""
         started = time.monotonic()
-        drawn = self.policy.draw(list(zip(shards, contexts, strict=True)), draw, sampling)
+        with whole_or_gone():
+            drawn = self.policy.draw(list(zip(shards, contexts, strict=True)), draw, sampling)
         flat = [c for row in drawn for c in row]
         counts = {
             "responses": float(len(flat)),
@@ -82,7 +90,8 @@ class PolicyActor:
     def held_out(self, shard: pa.Table, sampling: Sampling, run_seed: int, version: int) -> tuple[pa.Table, Summary]:
         """Draw for held-out prompts."""
         started = time.monotonic()
-        table = draw_held_out(self.policy, shard, sampling, run_seed, version)
+        with whole_or_gone():
+            table = draw_held_out(self.policy, shard, sampling, run_seed, version)
         return table, Summary(table.num_rows, time.monotonic() - started, {})
 
     def held_out_base(self, drawn: pa.Table) -> tuple[pa.Table, Summary]:
@@ -91,6 +100,28 @@ class PolicyActor:
         table = add_base(self.policy, drawn)
         return table, Summary(table.num_rows, time.monotonic() - started, {})
 
+    def sleep(self) -> tuple[None, None]:
+        """Leave the accelerator to others until the next call."""
+        self.policy.sleep()
+        return None, None
+
     def ready(self) -> tuple[None, dict[str, Any]]:
         """Process id and threads, once the process is up."""
         return None, {"pid": os.getpid(), "threads": torch.get_num_threads()}
+
+
+@contextmanager
+def whole_or_gone() -> Iterator[None]:
+    """A process whose engine has failed in a step is of no use: it ends, and its pool puts another in its place."""
+    try:
+        yield
+    except EngineBroken:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _served(spec: RunSpec, chat: Chat) -> ServedPolicy:
+    from xpo_ray.generation.vllm import VllmEngine
+
+    settings = vllm_settings(spec, gpu=torch.cuda.is_available())
+    return ServedPolicy(spec, chat, lambda path, revision: VllmEngine(path, settings, chat.eos_ids, revision))

@@ -29,14 +29,18 @@ class Slot:
 
     index: int
     actor: Watched
+    free: int
+    """Lanes without a call: how many more it takes at once."""
     deaths: int = 0
     """Since it last finished a piece of work."""
     incarnation: int = 0
+    mending: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass
 class Pool:
-    """`size` actors of a role. `start(name)` makes an actor; `prepare(actor)` brings a new one to the pool's state."""
+    """`size` actors of a role, each of which takes `lanes` calls at once. `start(name)` makes an actor; `prepare(actor)` brings
+    a new one to the pool's state."""
 
     role: str
     size: int
@@ -45,22 +49,22 @@ class Pool:
     max_restarts: int
     deadlines: Deadlines
     watch: Stopwatch = field(default_factory=Stopwatch)
+    lanes: int = 1
     prepare: Callable[[Watched], Awaitable[None]] | None = None
     _slots: list[Slot] = field(default_factory=list)
-    _free: list[Slot] = field(default_factory=list)
     _waiting: list[tuple[int, int, asyncio.Future[Slot]]] = field(default_factory=list)
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
     _refusing: bool = False
+    _gathering: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def idle(self) -> bool:
         """Whether every actor is free."""
-        return len(self._free) == self.size
+        return all(slot.free == self.lanes for slot in self._slots)
 
     def launch(self) -> None:
         """Make the actors; they start side by side."""
-        self._slots = [Slot(i, self._started(f"{self.role}/{i}")) for i in range(self.size)]
-        self._free = list(self._slots)
+        self._slots = [Slot(i, self._started(f"{self.role}/{i}"), self.lanes) for i in range(self.size)]
 
     async def call(self, method: str, *args: Any, priority: int = NORMAL) -> tuple[Any, Any]:
         """Run `method` on a free actor; returns (ref of its first result, its second result).
@@ -74,13 +78,16 @@ class Pool:
             self._release(slot)
 
     async def each(self, method: str, *args: Any) -> list[Any]:
-        """Run `method` once on every actor, each when it is free; returns the second results."""
-        slots = [await self._acquire(URGENT) for _ in range(self.size)]
-        try:
-            done = await asyncio.gather(*(self._call_on(s, method, args) for s in slots))
-        finally:
-            for slot in slots:
-                self._release(slot)
+        """Run `method` once on every actor, when all are free; returns the second results."""
+        async with self._gathering:
+            held: list[Slot] = []
+            try:
+                for _ in range(self.size * self.lanes):
+                    held.append(await self._acquire(URGENT))
+                done = await asyncio.gather(*(self._call_on(s, method, args) for s in self._slots))
+            finally:
+                for slot in held:
+                    self._release(slot)
         return [second for _, second in done]
 
     def refuse(self) -> None:
@@ -99,7 +106,9 @@ class Pool:
 
     async def _call_on(self, slot: Slot, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
         while True:
-            began = time.monotonic()
+            async with slot.mending:  # a new process has no weights yet
+                pass
+            began, incarnation = time.monotonic(), slot.incarnation
             try:
                 ref, second = await slot.actor.call(method, args)
             except RayTaskError as error:
@@ -107,7 +116,9 @@ class Pool:
             except RayError as error:
                 if not is_death(error):
                     raise
-                await self._replace(slot, error)
+                async with slot.mending:  # of several calls that one death ended, the first sees to it
+                    if slot.incarnation == incarnation:
+                        await self._replace(slot, error)
                 continue
             slot.deaths = 0
             self.watch.note(f"{self.role}/{slot.index}", method, began, second)
@@ -143,11 +154,18 @@ class Pool:
     async def _acquire(self, priority: int) -> Slot:
         if self._refusing:
             raise asyncio.CancelledError
-        if self._free:
-            return self._free.pop()
+        slot = max(self._slots, key=lambda s: s.free)
+        if slot.free:
+            slot.free -= 1
+            return slot
         future: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._count), future))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # it came too late to be taken, and is not to be lost
+                self._release(future.result())
+            raise
 
     def _release(self, slot: Slot) -> None:
         while self._waiting:
@@ -155,7 +173,7 @@ class Pool:
             if not future.done():
                 future.set_result(slot)
                 return
-        self._free.append(slot)
+        slot.free += 1
 
 
 def is_death(error: RayError) -> bool:

@@ -22,7 +22,7 @@ from xpo_ray.actors.watchdog import Deadlines, Watched
 from xpo_ray.algorithms import Row, reference_version, row_of_iteration
 from xpo_ray.decisions import canary_agrees
 from xpo_ray.errors import CanaryMismatch
-from xpo_ray.plan.processes import judge_replicas, pool_sizes
+from xpo_ray.plan.processes import engine_threads, judge_replicas, lanes, pool_sizes
 from xpo_ray.profile import Stopwatch
 from xpo_ray.reporting import Reporter
 from xpo_ray.spec.judge import JudgeSpec
@@ -59,14 +59,23 @@ class Roles:
         cores = os.cpu_count() or 1
         sizes = pool_sizes(spec, cores)
 
-        def pool(role: str, size: int, start: Callable[[str], Any], longest_s: float = 0.0) -> Pool:
+        def pool(role: str, size: int, start: Callable[[str], Any], longest_s: float = 0.0, lanes: int = 1) -> Pool:
             restarts, deadlines = spec.resources.max_restarts, Deadlines(spec.resources.hung_after_s, longest_s)
-            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, restarts, deadlines, watch)
+            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, restarts, deadlines, watch, lanes)
             made.launch()
             return made
 
-        def model(name: str) -> Any:
-            return start_actor(cast.model, name, spec, 1)
+        at_once = lanes(spec)
+        threads = engine_threads(spec, cores)
+
+        def model(role: str) -> Pool | None:
+            if not sizes[role]:
+                return None
+
+            def start(name: str) -> Any:
+                return start_actor(cast.model, name, spec, threads, threads=threads, lanes=at_once)
+
+            return pool(role, sizes[role], start, lanes=at_once)
 
         def judge(role: str, size: int, of: JudgeSpec | None) -> Pool:
             longest_s = of.longest_s(spec.data.shard_size) if of is not None else 0.0
@@ -74,9 +83,9 @@ class Roles:
                 role, size, lambda name: start_actor(cast.judge, name, of, folder, pulse=longest_s > 0), longest_s
             )
 
-        self.policy = pool("policy", sizes["policy"], model) if sizes["policy"] else None
-        self.base = pool("base", sizes["base"], model) if sizes["base"] else self.policy if spec.model.lora else None
-        self.reference = pool("reference", sizes["reference"], model) if sizes["reference"] else None
+        self.policy = model("policy")
+        self.base = self.policy if spec.model.lora else model("base")
+        self.reference = model("reference")
         self.clerk = pool("clerk", 1, lambda name: start_actor(cast.clerk, name, storage))
         self.judge = judge("judge", judge_replicas(spec, cores), spec.judge)
         own = spec.data.evaluation is not None and spec.evaluation.judge is not None

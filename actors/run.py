@@ -306,7 +306,7 @@ def _scheduler(
 ) -> Scheduler:
     spec, schedule = prepared.spec, prepared.schedule
     assert spec.seed is not None
-    bound = shards_in_flight(spec.resources)
+    bound = shards_in_flight(spec)
 
     def prompts(iteration: int, shard: int) -> pa.Table:
         return prepared.prompts.take(schedule.shard_prompts(iteration, shard))

@@ -36,10 +36,14 @@ if TYPE_CHECKING:
 class Policy:
     """Weights with a version. Every call names the version that it means, and is refused for any other."""
 
-    def __init__(self, spec: RunSpec, chat: Chat, log_probs: LogProbFunction | None = None) -> None:
+    def __init__(
+        self, spec: RunSpec, chat: Chat, log_probs: LogProbFunction | None = None, *, draws: bool = True
+    ) -> None:
+        """Without `draws` it gives log-probs alone."""
         self.spec = spec
         self.chat = chat
         self._given = log_probs
+        self._draws = draws
         self.log_probs: LogProbFunction
         self.version: int | None = None
         self.adapter: Adapter | None = None
@@ -86,7 +90,8 @@ class Policy:
             through_onednn(adapter.model, frozen=True)
             self.log_probs = self._given or choose(adapter.model).log_probs
             self.adapter, self.scorer = adapter, adapter.model
-            self.engine = TransformersEngine(adapter.model, self.chat.eos_ids)
+            if self._draws:
+                self.engine = TransformersEngine(adapter.model, self.chat.eos_ids)
         self.version = version
 
     def _hold(self, model: "PreTrainedModel", version: int) -> None:
@@ -94,13 +99,17 @@ class Policy:
             through_onednn(model, frozen=True)
             self.log_probs = self._given or choose(model).log_probs
         self.scorer = model
+        if self._draws:
+            self._draw_from(model)
+        self.version = version
+
+    def _draw_from(self, model: "PreTrainedModel") -> None:
         drawer = model
         if self.spec.model.dtype == "bfloat16":
             drawer = self.engine.model if self.version is not None else _half(model)
             put_weights(drawer, weights_of(model))
         if self.version is None or drawer is not self.engine.model:
             self.engine = TransformersEngine(drawer, self.chat.eos_ids)
-        self.version = version
 
     def canary(self, ids: Sequence[int]) -> float:
         """Mean log-prob per token of a fixed text, in nats."""
@@ -138,6 +147,9 @@ class Policy:
                 dtype=self.spec.model.dtype,
                 micro_batch_tokens=self.spec.training.micro_batch_tokens,
             )
+
+    def sleep(self) -> None:
+        """What draws is what gives log-probs: there is nothing to lay aside."""
 
     @contextmanager
     def _serving(self, version: int | None) -> Iterator[None]:

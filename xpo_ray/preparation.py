@@ -14,6 +14,7 @@ from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError, JudgeError
 from xpo_ray.fingerprints import model_fingerprint
+from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judge, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
@@ -56,6 +57,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     for judge in {id(j): j for j in (spec.judge, spec.evaluation.judge) if j is not None}.values():
         _check(judge, folder)
     check_adapter(spec.model)
+    spec, gpu = _with_engine(spec)
     chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
     needs_pairs = any(row.needs_pairs for row in rows(spec))
     prompts = _read(spec, spec.data.source, chat, needs_pairs)
@@ -74,13 +76,24 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}
     record: dict[str, Any] = {
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
-        "gpu": False,
+        "gpu": gpu,
+        "engine": installed_vllm() if spec.sampling.engine == "vllm" else None,
     }
     if spec.judge is not None and spec.judge.kind == "reward_model":
         fingerprints["judge"] = record["judge_source"]["judge"]
     return Prepared(
         spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
     )
+
+
+def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
+    """The spec with the engine that draws here, and whether there is a GPU. Raises SpecError where it cannot draw."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    engine = resolve_engine(spec, gpu=gpu)
+    sampling = spec.sampling.model_copy(update={"engine": engine})
+    return spec.model_copy(update={"sampling": sampling}), gpu
 
 
 def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:

@@ -84,11 +84,16 @@ def read_result(root: Path) -> Result | None:
 
 
 def tier_of(root: Path) -> Literal["exact", "replay"]:
-    """Exact where all attempts computed in float32 on equal CPUs with the same versions, cores and trainer threads."""
+    """Exact where all attempts computed in float32 on equal CPUs with the same versions, cores and trainer threads, and the
+    transformers engine drew."""
     records = [read_json(p) for p in sorted((root / "attempts").glob("*/attempt.json"))]
     kinds = {json.dumps([r["versions"], _computes_with(r), r["judge_source"]]) for r in records}
-    float32 = all(r["spec"]["model"]["dtype"] == "float32" and not r["gpu"] for r in records)
-    return "exact" if float32 and len(kinds) == 1 else "replay"
+    return "exact" if all(map(_is_exact, records)) and len(kinds) == 1 else "replay"
+
+
+def _is_exact(record: dict[str, Any]) -> bool:
+    spec = record["spec"]
+    return spec["model"]["dtype"] == "float32" and spec["sampling"]["engine"] != "vllm" and not record["gpu"]
 
 
 def _computes_with(record: dict[str, Any]) -> list[Any]:

@@ -1,15 +1,27 @@
 """Held-out draws and log-probs, made by the actors that hold the policy and the base."""
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import pyarrow as pa
 
 from xpo_ray.algorithms import Draw
 from xpo_ray.evaluation.table import BASED, DRAWN, extended
 from xpo_ray.generation.engine import DrawContext, Sampling
 from xpo_ray.logprobs import PromptGroup
-from xpo_ray.policy import Policy
 
 
-def draw_held_out(policy: Policy, shard: pa.Table, sampling: Sampling, run_seed: int, version: int) -> pa.Table:
+class Drawer(Protocol):
+    """A policy: xpo_ray.policy.Policy, or one that another engine draws for."""
+
+    def draw(
+        self, work: Sequence[tuple[pa.Table, DrawContext]], draw: Draw, sampling: Sampling
+    ) -> list[list[dict[str, Any]]]: ...
+
+    def logps(self, groups: Sequence[PromptGroup], version: int) -> list[list[float]]: ...
+
+
+def draw_held_out(policy: Drawer, shard: pa.Table, sampling: Sampling, run_seed: int, version: int) -> pa.Table:
     """PROMPTS → DRAWN: one response per held-out prompt, and log-probs under the same weights."""
     greedy = sampling.temperature == 0.0
     draw = Draw("policy", decoding="greedy" if greedy else "sample")
@@ -33,7 +45,7 @@ def draw_held_out(policy: Policy, shard: pa.Table, sampling: Sampling, run_seed:
     return extended(shard, DRAWN, columns)
 
 
-def add_base(base: Policy, drawn: pa.Table) -> pa.Table:
+def add_base(base: Drawer, drawn: pa.Table) -> pa.Table:
     """DRAWN → BASED: what the base thinks of the responses."""
     rows = drawn.select(["prompt_ids", "ids"]).to_pylist()
     groups = [PromptGroup(r["prompt_ids"], (r["ids"],)) for r in rows]

@@ -7,10 +7,28 @@ the sets take turns, as the stages of a window follow each other.
 from xpo_ray.algorithms import Row, rows
 from xpo_ray.spec.run import RunSpec
 
+VLLM_LANES = 4
+"""Shards that share the batch of a vLLM engine, so that it does not drain at the end of one."""
+
+
+def lanes(spec: RunSpec) -> int:
+    """Calls that a process of a model works on at once."""
+    return VLLM_LANES if spec.sampling.engine == "vllm" else 1
+
+
+def engine_replicas(spec: RunSpec, cores: int) -> int:
+    """Engines of each set of weights; a vLLM engine uses all cores, of which the transformers engine has one for each."""
+    return spec.resources.engine_replicas or (1 if spec.sampling.engine == "vllm" else cores)
+
+
+def engine_threads(spec: RunSpec, cores: int) -> int:
+    """Threads of an engine on a CPU."""
+    return max(cores // engine_replicas(spec, cores), 1) if spec.sampling.engine == "vllm" else 1
+
 
 def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
     """Processes that hold the policy, the base and any other reference; engine_replicas of each that training waits for."""
-    replicas, used = spec.resources.engine_replicas or cores, rows(spec)
+    replicas, used = engine_replicas(spec, cores), rows(spec)
     evaluated = spec.data.evaluation is not None
     policy = evaluated or any(r.reference == "previous" or _draws(r, "policy") for r in used)
     base = evaluated or any(r.reference == "fixed" for r in used)

@@ -11,7 +11,9 @@ from xpo_ray.spec.judge import JudgeSpec
 class SamplingSpec(Spec):
     """How responses are drawn. Every draw has a seed of its own, made from the run's seed and what is drawn."""
 
-    engine: Literal["auto", "transformers"] = operational("auto")
+    engine: Literal["auto", "transformers", "vllm"] = operational("auto")
+    """Who draws. `auto`: vLLM where there is a GPU and a vLLM of the tested range, else transformers. Runs that vLLM draws for
+    are of the tier `replay`."""
     temperature: PositiveFloat = 1.0
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int | None = Field(None, ge=1)
@@ -74,6 +76,10 @@ class ResourcesSpec(Spec):
     """`dedicated` overlaps drawing, judging and training; `colocated` runs the stages of an iteration in turn."""
     engine_replicas: int | None = operational(None, ge=1)
     """Engines of each set of weights (policy, fixed reference). Default: one per core on a CPU, each with one thread."""
+    engine_tensor_parallel: int = operational(1, ge=1)
+    """GPUs over which vLLM cuts each replica."""
+    engine_kv_cache_gib: float | None = operational(None, gt=0.0)
+    """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 64 GiB."""
     judge_replicas: int | None = operational(None, ge=1)
     """Default: one; of a reward model one per core on a CPU, each with one thread."""
     trainer_threads: int | None = operational(None, ge=1)
