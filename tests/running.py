@@ -20,9 +20,9 @@ def score(prompt, responses):
 '''
 
 
-def tiny_world(folder: Path, prompts: int = 48, held_out: int = 8) -> dict[str, Any]:
+def tiny_world(folder: Path, prompts: int = 48, held_out: int = 8, hidden: int = 32) -> dict[str, Any]:
     """A model, pairs, held-out pairs and a judge in a folder; returns the raw spec of a SELM run over them."""
-    tiny_model_folder(folder / "base")
+    tiny_model_folder(folder / "base", hidden=hidden)
     pairs = tiny_pairs(prompts + held_out)
     write_parquet(folder / "train.parquet", pairs[:prompts])
     write_parquet(folder / "test.parquet", pairs[prompts:])

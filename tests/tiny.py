@@ -44,7 +44,14 @@ def tiny_tokenizer(chat: bool = True, vocabulary: int = 384) -> PreTrainedTokeni
 
 
 def tiny_model_folder(
-    path: Path, seed: int = 0, *, vocabulary: int = 384, hidden: int = 32, layers: int = 2, chat: bool = True
+    path: Path,
+    seed: int = 0,
+    *,
+    vocabulary: int = 384,
+    hidden: int = 32,
+    layers: int = 2,
+    chat: bool = True,
+    tied: bool = False,
 ) -> Path:
     """A Hugging Face folder with a random Llama (safetensors) and its tokenizer; the same seed gives the same weights."""
     import torch
@@ -62,7 +69,7 @@ def tiny_model_folder(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

