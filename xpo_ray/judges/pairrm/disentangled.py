@@ -1,0 +1,141 @@
+"""DeBERTa's forward pass for frozen weights, and only as far as three of its hidden states need it.
+
+It computes what DebertaV2Model does (He et al. 2021, DeBERTa, eq. 4), but for float rounding, with less work:
+- the projections of the relative positions are those of the weights alone, and are made once instead of in every pass;
+- of those positions only the ones that occur between so many tokens are multiplied;
+- softmax and both products of the attention are one fused operation, to which the positions' part is a bias;
+- the last layer is computed at the places that are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DebertaV2Config
+
+from xpo_ray.judges.pairrm.deberta import DebertaV2Model
+
+
+class Positions(NamedTuple):
+    """Projected relative positions of one layer, [heads, positions, head size], divided by the scale of the attention."""
+
+    keys_KPD: Tensor
+    queries_KPD: Tensor
+
+
+class Places(NamedTuple):
+    """For queries Q and keys T: `index` into the relative positions [1 or B, 1, Q, T], which begin at `first`."""
+
+    index: Tensor
+    first: int
+    last: int
+
+
+class PrefixStates:
+    """Hidden states [B, N, H] of the last layer at N places of each row. The model is in `eval` and its weights stay."""
+
+    def __init__(self, model: DebertaV2Model) -> None:
+        self._model = model
+        self._fast = known(model.config)
+        self._positions = (
+            [_projected(layer.attention.self, model) for layer in model.encoder.layer] if self._fast else []
+        )
+
+    def __call__(self, ids_BT: Tensor, lengths_B: Tensor, places_BN: Tensor) -> Tensor:
+        mask_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
+        rows = torch.arange(len(ids_BT), device=ids_BT.device)[:, None]
+        if not self._fast:
+            plain_BTH: Tensor = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
+            return plain_BTH[rows, places_BN]
+        state_BTH = self._model.embeddings(input_ids=ids_BT, mask=mask_BT)
+        padding_BT = None if bool(mask_BT.all()) else ~mask_BT
+        places = self._places(state_BTH)
+        *layers, last = zip(self._model.encoder.layer, self._positions, strict=True)
+        for layer, positions in layers:
+            state_BTH = _layer(layer, positions, state_BTH, state_BTH, places, padding_BT)
+        asked = places._replace(index=places.index[0, 0][places_BN][:, None])
+        return _layer(*last, state_BTH, state_BTH[rows, places_BN], asked, padding_BT)
+
+    def _places(self, state_BTH: Tensor) -> Places:
+        """The rows of the relative embeddings that DeBERTa takes for each query and key, counted from the least of them."""
+        span = self._model.encoder.layer[0].attention.self.pos_ebd_size
+        relative_1TT = self._model.encoder.get_rel_pos(state_BTH)
+        index_TT = torch.clamp(relative_1TT[0] + span, 0, 2 * span - 1)
+        first, last = int(index_TT.min()), int(index_TT.max()) + 1
+        return Places((index_TT - first)[None, None], first, last)
+
+
+def known(config: DebertaV2Config) -> bool:
+    """Whether a model is of the kind of deberta-v3-large; others take DebertaV2Model's own pass."""
+    kinds = set(config.pos_att_type or ())
+    return config.relative_attention and kinds == {"c2p", "p2c"} and not getattr(config, "conv_kernel_size", 0)
+
+
+@torch.inference_mode()
+def _projected(attention: Any, model: DebertaV2Model) -> Positions:
+    embeddings = model.encoder.get_rel_embedding()[: 2 * attention.pos_ebd_size]
+    shared = attention.share_att_key
+    keys = (attention.key_proj if shared else attention.pos_key_proj)(embeddings)
+    queries = (attention.query_proj if shared else attention.pos_query_proj)(embeddings)
+    scale = _scale(attention)
+    return Positions(*(_heads(x[None], attention)[0].contiguous() / scale for x in (keys, queries)))
+
+
+def _layer(
+    layer: nn.Module,
+    positions: Positions,
+    state_BTH: Tensor,
+    asked_BQH: Tensor,
+    places: Places,
+    padding_BT: Tensor | None,
+) -> Tensor:
+    """One layer of the encoder at the asked states, which read all states."""
+    parts: Any = layer
+    context_BQH = _attend(parts.attention.self, positions, state_BTH, asked_BQH, places, padding_BT)
+    attended_BQH = parts.attention.output(context_BQH, asked_BQH)
+    out: Tensor = parts.output(parts.intermediate(attended_BQH), attended_BQH)
+    return out
+
+
+def _attend(
+    attention: Any,
+    positions: Positions,
+    state_BTH: Tensor,
+    asked_BQH: Tensor,
+    places: Places,
+    padding_BT: Tensor | None,
+) -> Tensor:
+    query_BKQD = _heads(attention.query_proj(asked_BQH), attention)
+    key_BKTD, value_BKTD = (
+        _heads(project(state_BTH), attention) for project in (attention.key_proj, attention.value_proj)
+    )
+    bias_BKQT = _bias(query_BKQD, key_BKTD, positions, places)
+    if padding_BT is not None:
+        bias_BKQT.masked_fill_(padding_BT[:, None, None, :], -math.inf)
+    out_BKQD = F.scaled_dot_product_attention(
+        query_BKQD, key_BKTD, value_BKTD, attn_mask=bias_BKQT, scale=1 / _scale(attention)
+    )
+    return out_BKQD.transpose(1, 2).flatten(2)
+
+
+def _bias(query_BKQD: Tensor, key_BKTD: Tensor, positions: Positions, places: Places) -> Tensor:
+    """Content to position and position to content: q_i·P_key[i − j] + P_query[i − j]·k_j."""
+    keys_KDP = positions.keys_KPD[:, places.first : places.last].transpose(-1, -2)
+    queries_KPD = positions.queries_KPD[:, places.first : places.last]
+    shape = (*query_BKQD.shape[:3], key_BKTD.shape[2])
+    index = places.index.expand(shape)
+    to_position = torch.gather(query_BKQD @ keys_KDP, -1, index)
+    return to_position.add_(torch.gather(queries_KPD @ key_BKTD.transpose(-1, -2), -2, index))
+
+
+def _heads(x_BTH: Tensor, attention: Any) -> Tensor:
+    return x_BTH.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+
+def _scale(attention: Any) -> float:
+    """√(3d): content to content, content to position and position to content are summed."""
+    return math.sqrt(3 * attention.attention_head_size)
