@@ -1,8 +1,8 @@
 """Loads the published forms of PairRM; the judge calls `load` once. No pickle and no code of a checkpoint is ever run.
 
 - `llm-blender/PairRM-hf`: config.json of a DeBERTa with `n_tasks`, and a tokenizer that has the prefixes.
-- `llm-blender/PairRM`: config.json of the ranker (`ranker_type: pairranker`). DeBERTa's config and tokenizer come from the backbone,
-  to which LLM-Blender adds the prefixes, and cuts the embeddings to as many rows.
+- `llm-blender/PairRM`: config.json of the ranker (`ranker_type: pairranker`). DeBERTa's config and tokenizer come from the
+  backbone; LLM-Blender adds the prefixes to it, and gives the embeddings as many rows as there are tokens then.
 
 Both have one model.safetensors with the same names. A checkpoint whose names or shapes are others is refused.
 """
@@ -191,8 +191,8 @@ def _check_prefixes(
             )
         if found >= rows:
             raise JudgeError(
-                f"judge.path {spec.path}: the tokenizer has {found} for {prefix}, the checkpoint has {rows} embeddings; put the "
-                "tokenizer that the model was trained with into its folder"
+                f"judge.path {spec.path}: the tokenizer has {found} for {prefix}, the checkpoint has {rows} embeddings; put "
+                "the tokenizer that the model was trained with into its folder"
             )
 
 

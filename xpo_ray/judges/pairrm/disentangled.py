@@ -27,12 +27,14 @@ class Positions(NamedTuple):
     queries_KPD: Tensor
 
 
-class Places(NamedTuple):
-    """For queries Q and keys T: `index` into the relative positions [1 or B, 1, Q, T], which begin at `first`."""
+class Layout(NamedTuple):
+    """For each query and key the row of its relative position [1 or B, 1, Q, T], among the positions first … last − 1, and
+    which keys are padding."""
 
-    index: Tensor
+    rows: Tensor
     first: int
     last: int
+    padding_BT: Tensor | None
 
 
 class PrefixStates:
@@ -52,21 +54,20 @@ class PrefixStates:
             plain_BTH: Tensor = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
             return plain_BTH[rows, places_BN]
         state_BTH = self._model.embeddings(input_ids=ids_BT, mask=mask_BT)
-        padding_BT = None if bool(mask_BT.all()) else ~mask_BT
-        places = self._places(state_BTH)
+        layout = self._layout(state_BTH, None if bool(mask_BT.all()) else ~mask_BT)
         *layers, last = zip(self._model.encoder.layer, self._positions, strict=True)
         for layer, positions in layers:
-            state_BTH = _layer(layer, positions, state_BTH, state_BTH, places, padding_BT)
-        asked = places._replace(index=places.index[0, 0][places_BN][:, None])
-        return _layer(*last, state_BTH, state_BTH[rows, places_BN], asked, padding_BT)
+            state_BTH = _layer(layer, positions, state_BTH, state_BTH, layout)
+        asked = layout._replace(rows=layout.rows[0, 0][places_BN][:, None])
+        return _layer(*last, state_BTH, state_BTH[rows, places_BN], asked)
 
-    def _places(self, state_BTH: Tensor) -> Places:
+    def _layout(self, state_BTH: Tensor, padding_BT: Tensor | None) -> Layout:
         """The rows of the relative embeddings that DeBERTa takes for each query and key, counted from the least of them."""
         span = self._model.encoder.layer[0].attention.self.pos_ebd_size
         relative_1TT = self._model.encoder.get_rel_pos(state_BTH)
         index_TT = torch.clamp(relative_1TT[0] + span, 0, 2 * span - 1)
         first, last = int(index_TT.min()), int(index_TT.max()) + 1
-        return Places((index_TT - first)[None, None], first, last)
+        return Layout((index_TT - first)[None, None], first, last, padding_BT)
 
 
 def known(config: DebertaV2Config) -> bool:
@@ -90,12 +91,11 @@ def _layer(
     positions: Positions,
     state_BTH: Tensor,
     asked_BQH: Tensor,
-    places: Places,
-    padding_BT: Tensor | None,
+    layout: Layout,
 ) -> Tensor:
     """One layer of the encoder at the asked states, which read all states."""
     parts: Any = layer
-    context_BQH = _attend(parts.attention.self, positions, state_BTH, asked_BQH, places, padding_BT)
+    context_BQH = _attend(parts.attention.self, positions, state_BTH, asked_BQH, layout)
     attended_BQH = parts.attention.output(context_BQH, asked_BQH)
     out: Tensor = parts.output(parts.intermediate(attended_BQH), attended_BQH)
     return out
@@ -106,34 +106,33 @@ def _attend(
     positions: Positions,
     state_BTH: Tensor,
     asked_BQH: Tensor,
-    places: Places,
-    padding_BT: Tensor | None,
+    layout: Layout,
 ) -> Tensor:
     query_BKQD = _heads(attention.query_proj(asked_BQH), attention)
     key_BKTD, value_BKTD = (
         _heads(project(state_BTH), attention) for project in (attention.key_proj, attention.value_proj)
     )
-    bias_BKQT = _bias(query_BKQD, key_BKTD, positions, places)
-    if padding_BT is not None:
-        bias_BKQT.masked_fill_(padding_BT[:, None, None, :], -math.inf)
+    bias_BKQT = _bias(query_BKQD, key_BKTD, positions, layout)
+    if layout.padding_BT is not None:
+        bias_BKQT.masked_fill_(layout.padding_BT[:, None, None, :], -math.inf)
     out_BKQD = F.scaled_dot_product_attention(
         query_BKQD, key_BKTD, value_BKTD, attn_mask=bias_BKQT, scale=1 / _scale(attention)
     )
     return out_BKQD.transpose(1, 2).flatten(2)
 
 
-def _bias(query_BKQD: Tensor, key_BKTD: Tensor, positions: Positions, places: Places) -> Tensor:
+def _bias(query_BKQD: Tensor, key_BKTD: Tensor, positions: Positions, layout: Layout) -> Tensor:
     """Content to position and position to content: q_i·P_key[i − j] + P_query[i − j]·k_j."""
-    keys_KDP = positions.keys_KPD[:, places.first : places.last].transpose(-1, -2)
-    queries_KPD = positions.queries_KPD[:, places.first : places.last]
+    keys_KDP = positions.keys_KPD[:, layout.first : layout.last].transpose(-1, -2)
+    queries_KPD = positions.queries_KPD[:, layout.first : layout.last]
     shape = (*query_BKQD.shape[:3], key_BKTD.shape[2])
-    index = places.index.expand(shape)
-    to_position = torch.gather(query_BKQD @ keys_KDP, -1, index)
-    return to_position.add_(torch.gather(queries_KPD @ key_BKTD.transpose(-1, -2), -2, index))
+    rows = layout.rows.expand(shape)
+    to_position = torch.gather(query_BKQD @ keys_KDP, -1, rows)
+    return to_position.add_(torch.gather(queries_KPD @ key_BKTD.transpose(-1, -2), -2, rows))
 
 
 def _heads(x_BTH: Tensor, attention: Any) -> Tensor:
-    return x_BTH.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+    return x_BTH.view(*x_BTH.shape[:-1], attention.num_attention_heads, -1).transpose(1, 2)
 
 
 def _scale(attention: Any) -> float:

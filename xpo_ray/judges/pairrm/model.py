@@ -14,7 +14,7 @@ from xpo_ray.judges.pairrm.disentangled import PrefixStates
 
 
 class PairRM(nn.Module):
-    """logit = mean over tasks of h(source, left) − h(source, right), where h is Linear, Tanh, Linear; above 0, left is better."""
+    """logit = mean over tasks of h(source, left) − h(source, right), h = Linear, Tanh, Linear; above 0, left is better."""
 
     def __init__(self, config: DebertaV2Config, tasks: int) -> None:
         super().__init__()
