@@ -311,6 +311,8 @@ def test_a_list_goes_on_behind_its_cursor_and_takes_filters(
         ("model", {"path": "someone/model"}, "spec.model.path"),
         ("model", {"path": "/etc"}, "spec.model.path"),
         ("judge", {"kind": "python", "function": "os:system"}, "spec.judge.function"),
+        ("judge", {"kind": "pairrm", "path": "/etc"}, "spec.judge.path"),
+        ("judge", {"kind": "pairrm", "path": "someone/PairRM"}, "spec.judge.path"),
         ("output", {"path": "/tmp/elsewhere"}, "spec.output"),
         ("exports", [{"kind": "wandb", "project": "p"}], "spec.exports.0"),
     ],

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, DebertaV2Config, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from xpo_ray.errors import JudgeError
+from xpo_ray.judges.pairrm.backbone import DEFAULT, backbone_of, read_config
 from xpo_ray.judges.pairrm.encoding import PREFIXES, prefix_id
 from xpo_ray.judges.pairrm.model import PairRM
 from xpo_ray.judges.reward_model import LOADING_FAULTS
@@ -43,12 +44,13 @@ class Checkpoint:
 def load(spec: PairRMJudge, folder: Path, dtype: torch.dtype) -> Checkpoint:
     """The checkpoint of a spec whose paths are relative to `folder`, cast to `dtype`. Raises JudgeError."""
     path = _place(spec.path, folder, "judge.path")
-    raw = _config(spec, path)
+    raw = read_config(_file(path, "config.json", spec.revision, "judge.path"), spec.path)
+    backbone = backbone_of(spec, path, raw)
     weights = _weights(spec, path)
-    if "ranker_type" in raw:
-        config, tokenizer = _from_backbone(spec, folder, path, raw, weights)
+    if backbone is None:
+        config, tokenizer = _deberta(raw, "judge.path", spec.path), _tokenizer(path, spec.revision, "judge.path")
     else:
-        config, tokenizer = _from_hf(spec, path, raw)
+        config, tokenizer = _from_backbone(_place(backbone, folder, "judge.backbone"), raw, len(weights[EMBEDDINGS]))
     _check_prefixes(spec, raw, tokenizer, weights)
     return Checkpoint(_filled(spec, config, int(raw.get("n_tasks", 1)), weights, dtype), tokenizer)
 
@@ -71,30 +73,6 @@ def _file(path: str, name: str, revision: str | None, field: str) -> Path:
     return Path(found)
 
 
-def _config(spec: PairRMJudge, path: str) -> dict[str, Any]:
-    file = _file(path, "config.json", spec.revision, "judge.path")
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JudgeError(
-            f"judge.path {spec.path}: config.json cannot be read: {error}; copy the checkpoint anew"
-        ) from error
-    if isinstance(raw, dict) and raw.get("ranker_type") == "pairranker":
-        return raw
-    if (
-        isinstance(raw, dict)
-        and raw.get("model_type") == "deberta-v2"
-        and "n_tasks" in raw
-        and "ranker_type" not in raw
-    ):
-        return raw
-    said = {k: raw.get(k) for k in ("ranker_type", "model_type", "n_tasks")} if isinstance(raw, dict) else raw
-    raise JudgeError(
-        f"judge.path {spec.path}: config.json is not of a PairRM, got {said!r:.200}; it has model_type deberta-v2 and n_tasks "
-        "(PairRM-hf), or ranker_type pairranker (PairRM). A reward model with one score is judge.kind reward_model"
-    )
-
-
 def _weights(spec: PairRMJudge, path: str) -> dict[str, Tensor]:
     file = _file(path, "model.safetensors", spec.revision, "judge.path")
     try:
@@ -112,48 +90,22 @@ def _weights(spec: PairRMJudge, path: str) -> dict[str, Tensor]:
     return weights
 
 
-def _from_hf(spec: PairRMJudge, path: str, raw: dict[str, Any]) -> tuple[DebertaV2Config, PreTrainedTokenizerBase]:
-    if spec.backbone is not None:
-        raise JudgeError(
-            f"judge.backbone {spec.backbone}: {spec.path} has DeBERTa's config and tokenizer of its own; leave it out"
-        )
-    return _deberta(raw, "judge.path", spec.path), _tokenizer(path, spec.revision, "judge.path")
-
-
-def _from_backbone(
-    spec: PairRMJudge, folder: Path, path: str, ranker: dict[str, Any], weights: dict[str, Tensor]
-) -> tuple[DebertaV2Config, PreTrainedTokenizerBase]:
-    place = backbone(spec, folder, path, ranker)
+def _from_backbone(place: str, ranker: dict[str, Any], rows: int) -> tuple[DebertaV2Config, PreTrainedTokenizerBase]:
     raw = json.loads(_file(place, "config.json", None, "judge.backbone").read_text(encoding="utf-8"))
     if raw.get("model_type") != "deberta-v2":
         raise JudgeError(
-            f"judge.backbone {place}: model_type is {raw.get('model_type')!r}, PairRM's is deberta-v2; give the config and "
-            "tokenizer of microsoft/deberta-v3-large"
+            f"judge.backbone {place}: model_type is {raw.get('model_type')!r:.80}, PairRM's is deberta-v2; give the config and "
+            f"tokenizer of {DEFAULT}"
         )
     tokenizer = _tokenizer(place, None, "judge.backbone")
     tokenizer.add_tokens(list(PREFIXES))
-    rows = len(weights[EMBEDDINGS])
     if len(tokenizer) != rows:
         raise JudgeError(
             f"judge.backbone {place}: its tokenizer has {len(tokenizer)} tokens with the four prefixes, the checkpoint has "
             f"{rows} embeddings, so that the prefixes would have the ids of others; give the tokenizer of "
-            f"{ranker.get('model_name')}"
+            f"{ranker.get('model_name') or DEFAULT!s:.100}"
         )
     return _deberta(raw | {"vocab_size": rows}, "judge.backbone", place), tokenizer
-
-
-def backbone(spec: PairRMJudge, folder: Path, path: str, ranker: dict[str, Any]) -> str:
-    """Where the backbone's config and tokenizer are: as the spec says, else in the checkpoint's folder or beside it."""
-    if spec.backbone is not None:
-        return _place(spec.backbone, folder, "judge.backbone")
-    name = str(ranker.get("model_name") or "microsoft/deberta-v3-large")
-    for place in (Path(path) / Path(name).name, Path(path).parent / Path(name).name):
-        if place.is_dir():
-            return str(place)
-    raise JudgeError(
-        f"judge.path {spec.path}: this form of PairRM has neither config nor tokenizer of its DeBERTa; set judge.backbone to "
-        f"{name} or to a folder with its config.json and tokenizer"
-    )
 
 
 def _deberta(raw: dict[str, Any], field: str, path: str) -> DebertaV2Config:
