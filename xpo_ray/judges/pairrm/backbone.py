@@ -14,20 +14,32 @@ DEFAULT = "microsoft/deberta-v3-large"
 
 def read_config(file: Path, path: str) -> dict[str, Any]:
     """config.json of either form. Raises JudgeError where it is of something else; `path` is the spec's, for the message."""
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JudgeError(f"judge.path {path}: config.json cannot be read: {error}; copy the checkpoint anew") from error
-    config = raw if isinstance(raw, dict) else {}
+    config = read_json(file, f"judge.path {path}")
     ranker = config.get("ranker_type") == "pairranker"
     hf = config.get("model_type") == "deberta-v2" and "n_tasks" in config and "ranker_type" not in config
-    if ranker or hf:
-        return config
-    said = {name: config.get(name) for name in ("ranker_type", "model_type", "n_tasks")}
-    raise JudgeError(
-        f"judge.path {path}: config.json is not of a PairRM, got {said!r:.200}; it has model_type deberta-v2 and n_tasks "
-        "(PairRM-hf), or ranker_type pairranker (PairRM). A reward model with one score is judge.kind reward_model"
-    )
+    if not ranker and not hf:
+        said = {name: config.get(name) for name in ("ranker_type", "model_type", "n_tasks")}
+        raise JudgeError(
+            f"judge.path {path}: config.json is not of a PairRM, got {said!r:.200}; it has model_type deberta-v2 and n_tasks "
+            "(PairRM-hf), or ranker_type pairranker (PairRM). A reward model with one score is judge.kind reward_model"
+        )
+    tasks = config.setdefault("n_tasks", 1)
+    if not isinstance(tasks, int) or tasks < 1:
+        raise JudgeError(
+            f"judge.path {path}: n_tasks in config.json is {tasks!r:.80}, not a number from 1; PairRM has 1"
+        )
+    return config
+
+
+def read_json(file: Path, field: str) -> dict[str, Any]:
+    """A JSON object; `field` names the setting and its value. Raises JudgeError."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JudgeError(f"{field}: {file.name} cannot be read: {error}; copy the checkpoint anew") from error
+    if not isinstance(value, dict):
+        raise JudgeError(f"{field}: {file.name} holds {type(value).__name__}, not an object; copy the checkpoint anew")
+    return value
 
 
 def backbone_of(spec: PairRMJudge, path: str, config: dict[str, Any]) -> str | None:

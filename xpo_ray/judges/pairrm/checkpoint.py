@@ -9,19 +9,19 @@ Both have one model.safetensors with the same names. A checkpoint whose names or
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, DebertaV2Config, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from xpo_ray.errors import JudgeError
-from xpo_ray.judges.pairrm.backbone import DEFAULT, backbone_of, read_config
+from xpo_ray.judges.pairrm.backbone import DEFAULT, backbone_of, read_config, read_json
 from xpo_ray.judges.pairrm.encoding import PREFIXES, prefix_id
 from xpo_ray.judges.pairrm.model import PairRM
 from xpo_ray.judges.reward_model import LOADING_FAULTS
@@ -52,7 +52,8 @@ def load(spec: PairRMJudge, folder: Path, dtype: torch.dtype) -> Checkpoint:
     else:
         config, tokenizer = _from_backbone(_place(backbone, folder, "judge.backbone"), raw, len(weights[EMBEDDINGS]))
     _check_prefixes(spec, raw, tokenizer, weights)
-    return Checkpoint(_filled(spec, config, int(raw.get("n_tasks", 1)), weights, dtype), tokenizer)
+    _check_positions(spec, config)
+    return Checkpoint(_filled(spec, config, raw["n_tasks"], weights, dtype), tokenizer)
 
 
 def _place(path: str, folder: Path, field: str) -> str:
@@ -91,7 +92,7 @@ def _weights(spec: PairRMJudge, path: str) -> dict[str, Tensor]:
 
 
 def _from_backbone(place: str, ranker: dict[str, Any], rows: int) -> tuple[DebertaV2Config, PreTrainedTokenizerBase]:
-    raw = json.loads(_file(place, "config.json", None, "judge.backbone").read_text(encoding="utf-8"))
+    raw = read_json(_file(place, "config.json", None, "judge.backbone"), f"judge.backbone {place}")
     if raw.get("model_type") != "deberta-v2":
         raise JudgeError(
             f"judge.backbone {place}: model_type is {raw.get('model_type')!r:.80}, PairRM's is deberta-v2; give the config and "
@@ -111,9 +112,9 @@ def _from_backbone(place: str, ranker: dict[str, Any], rows: int) -> tuple[Deber
 def _deberta(raw: dict[str, Any], field: str, path: str) -> DebertaV2Config:
     try:
         return DebertaV2Config.from_dict(raw)
-    except (*LOADING_FAULTS, AttributeError) as error:
+    except (*LOADING_FAULTS, AttributeError, StrictDataclassError) as error:
         raise JudgeError(
-            f"{field} {path}: config.json is not of a DeBERTa: {error}; copy the checkpoint anew"
+            f"{field} {path}: config.json is not of a DeBERTa: {' '.join(str(error).split())}; copy the checkpoint anew"
         ) from error
 
 
@@ -146,6 +147,15 @@ def _check_prefixes(
                 f"judge.path {spec.path}: the tokenizer has {found} for {prefix}, the checkpoint has {rows} embeddings; put "
                 "the tokenizer that the model was trained with into its folder"
             )
+
+
+def _check_positions(spec: PairRMJudge, config: DebertaV2Config) -> None:
+    """deberta-v3 knows relative positions alone, of any distance; a model with absolute ones ends where they end."""
+    most = config.max_position_embeddings
+    if config.position_biased_input and spec.max_tokens > most:
+        raise JudgeError(
+            f"judge.max_tokens is {spec.max_tokens}, {spec.path} has {most} absolute positions; set judge.max_tokens to {most}"
+        )
 
 
 def _filled(

@@ -86,6 +86,21 @@ def test_missing_and_unexpected_weights_are_refused_by_name(tmp_path: Path) -> N
         loaded(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_tasks": "one"}, r"n_tasks in config\.json is 'one', not a number from 1"),
+        ({"hidden_size": "large"}, r"is not of a DeBERTa: .*'hidden_size' expected int, got str"),
+        ({"position_biased_input": True}, r"judge\.max_tokens is 2048, .* has 64 absolute positions; set .* to 64"),
+    ],
+)
+def test_a_config_with_values_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    folder = hf_folder(tmp_path / "hf")
+    edit(folder / "config.json", **changes)
+    with pytest.raises(JudgeError, match=words):
+        loaded(folder)
+
+
 def test_a_config_that_does_not_fit_the_weights_is_refused(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "hf")
     edit(folder / "config.json", n_tasks=2)
@@ -151,9 +166,10 @@ def test_files_that_are_not_there_or_broken_are_refused(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(JudgeError, match=r"judge\.path .*: has no model\.safetensors, or it cannot be reached"):
         loaded(folder)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(JudgeError, match=r"config\.json cannot be read"):
-        loaded(folder)
+    for text, words in (("{", "cannot be read"), ("[]", "holds list, not an object")):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(JudgeError, match=rf"judge\.path .*: config\.json {words}"):
+            loaded(folder)
     with pytest.raises(JudgeError, match=r"judge\.path .*nothing: no such folder"):
         loaded(tmp_path / "nothing")
 

@@ -223,15 +223,30 @@ def test_logits_that_are_not_finite_are_a_failure_and_never_a_score(tmp_path: Pa
 
 def test_float16_is_refused_without_a_gpu_and_bfloat16_without_instructions_for_it() -> None:
     half, brain = (PairRMJudge(kind="pairrm", path="./x", dtype=dtype) for dtype in ("float16", "bfloat16"))
-    cpu, capable = torch.device("cpu"), torch.cpu.get_capabilities()
+    cpu = torch.device("cpu")
     with pytest.raises(JudgeError, match=r"judge\.dtype float16: there is no GPU here"):
         computed_in(half, cpu)
     assert computed_in(half, torch.device("cuda")) == torch.float16
-    if capable.get("avx512_bf16") or capable.get("amx_bf16"):
+    if computes_in(torch.bfloat16):
         assert computed_in(brain, cpu) == torch.bfloat16
     else:
         with pytest.raises(JudgeError, match=r"judge\.dtype bfloat16"):
             computed_in(brain, cpu)
+
+
+def computes_in(dtype: torch.dtype) -> bool:
+    capable = torch.cpu.get_capabilities()
+    cpu = dtype == torch.bfloat16 and bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
+    return torch.cuda.is_available() or cpu
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_near_float32(folder: Path, dtype: str) -> None:
+    if not computes_in(getattr(torch, dtype)):
+        pytest.skip(f"neither a GPU nor instructions for {dtype}")
+    (half,), (whole,) = (scores(opened(folder, dtype=d), compare(*TEXTS)) for d in (dtype, "float32"))
+    assert half == pytest.approx(whole, abs=0.05)
+    assert half != whole
 
 
 def test_limits_that_leave_responses_no_room_are_refused() -> None:
