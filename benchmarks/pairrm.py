@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import torch
 from transformers import DebertaV2Config
@@ -25,6 +24,7 @@ from xpo_ray.judges.pairrm.judge import by_length
 from xpo_ray.judges.pairrm.model import PairRM
 from xpo_ray.linear import through_onednn
 
+Side = Callable[[list[list[Pair]]], dict[Pair, float]]
 SIZES: dict[str, dict[str, int]] = {
     "large": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
     "small": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 4},
@@ -94,22 +94,25 @@ def stock(model: PairRM) -> PairRM:
 def compared(model: PairRM, prompts: list[list[Pair]], repeats: int, batch_tokens: int) -> tuple[float, float, float]:
     """Median comparisons per second one at a time and as the judge makes them, and their greatest difference."""
     plain = stock(model)
-    expected, got = one_each(plain, prompts), as_the_judge(model, prompts, batch_tokens)
-    sides: tuple[Callable[[], Any], ...] = (
-        lambda: one_each(plain, prompts),
-        lambda: as_the_judge(model, prompts, batch_tokens),
+    sides: tuple[Side, Side] = (
+        lambda some: one_each(plain, some),
+        lambda some: as_the_judge(model, some, batch_tokens),
     )
-    rates = [[rate(side, sum(map(len, prompts))) for side in sides] for _ in range(repeats)]
+    for side in sides:
+        side(prompts[:1])
+    laps = [[lap(side, prompts) for side in sides] for _ in range(repeats)]
+    (_, expected), (_, got) = laps[0]
     apart = max(abs(expected[pair] - got[pair]) for pair in expected)
-    return statistics.median(r[0] for r in rates), statistics.median(r[1] for r in rates), apart
+    naive, judge = (statistics.median(rate for rate, _ in side) for side in zip(*laps, strict=True))
+    return naive, judge, apart
 
 
-def rate(side: Callable[[], Any], comparisons: int) -> float:
-    """Per second on a GPU; per second of a core on a CPU, so that neighbours on the machine count less."""
+def lap(side: Side, prompts: list[list[Pair]]) -> tuple[float, dict[Pair, float]]:
+    """Comparisons per second on a GPU; per second of a core on a CPU, so that neighbours on the machine count less."""
     clock = time.perf_counter if device().type == "cuda" else time.process_time
     began = clock()
-    side()
-    return comparisons / (clock() - began)
+    logits = side(prompts)
+    return sum(map(len, prompts)) / (clock() - began), logits
 
 
 @torch.inference_mode()
