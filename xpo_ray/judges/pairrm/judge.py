@@ -67,22 +67,23 @@ class PairRMRanker:
         if len(comparison.responses) < 2:
             return f"PairRM compares responses, the prompt has {len(comparison.responses)}"
         try:
-            conversation = Conversation.of(comparison.prompt)
+            whole = Conversation.of(comparison.prompt)
         except ValueError as error:
             return str(error)
-        source, conversation = self._fitting(conversation)
+        conversation = self._fitting(whole)
+        source = self._encoding.cut_source(self._encoding.source(conversation.source))
         texts = self._encoding.candidates([conversation.candidate(r.text) for r in comparison.responses])
         return Read(source, tuple(text[: self._encoding.room(source)] for text in texts))
 
-    def _fitting(self, conversation: Conversation) -> tuple[Ids, Conversation]:
-        """Without the oldest exchanges, until the prompt fits and leaves each response half of its room or more."""
-        encoding = self._encoding
-        while True:
-            source = encoding.source(conversation.source)
-            (said,) = encoding.candidates([conversation.candidate("")]) if conversation.history else ((),)
-            if not conversation.history or (encoding.fits(source) and 2 * len(said) <= encoding.room(source)):
-                return encoding.cut_source(source), conversation
+    def _fitting(self, conversation: Conversation) -> Conversation:
+        """Without its oldest exchanges, until the prompt is not cut and leaves each response half of its room or more."""
+        while conversation.history:
+            source = self._encoding.source(conversation.source)
+            (said,) = self._encoding.candidates([conversation.candidate("")])
+            if self._encoding.fits(source) and 2 * len(said) <= self._encoding.room(source):
+                break
             conversation = conversation.without_oldest()
+        return conversation
 
     def _pairs(self, read: Read) -> dict[tuple[Ids, Ids], Pair]:
         """What is read for a prompt: every ordered pair of its different responses."""
@@ -149,8 +150,8 @@ def computed_in(spec: PairRMJudge, device: torch.device) -> torch.dtype:
             spec.dtype == "bfloat16" and not (capable.get("avx512_bf16") or capable.get("amx_bf16"))
         ):
             raise JudgeError(
-                f"judge.dtype {spec.dtype}: there is no GPU here, and this processor has no instructions for it; leave it out, "
-                "which computes in float32"
+                f"judge.dtype {spec.dtype}: float16 is computed on GPUs, bfloat16 also on processors with instructions for it; "
+                "this process has neither. Leave it out, which computes in float32"
             )
     dtype: torch.dtype = getattr(torch, spec.dtype)
     return dtype

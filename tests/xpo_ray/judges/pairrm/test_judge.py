@@ -224,7 +224,7 @@ def test_logits_that_are_not_finite_are_a_failure_and_never_a_score(tmp_path: Pa
 def test_float16_is_refused_without_a_gpu_and_bfloat16_without_instructions_for_it() -> None:
     half, brain = (PairRMJudge(kind="pairrm", path="./x", dtype=dtype) for dtype in ("float16", "bfloat16"))
     cpu = torch.device("cpu")
-    with pytest.raises(JudgeError, match=r"judge\.dtype float16: there is no GPU here"):
+    with pytest.raises(JudgeError, match=r"judge\.dtype float16: float16 is computed on GPUs"):
         computed_in(half, cpu)
     assert computed_in(half, torch.device("cuda")) == torch.float16
     if computes_in(torch.bfloat16):
