@@ -84,7 +84,7 @@ class PairRMJudge(JudgeBase):
     """Of the prompt; what is longer loses its end."""
     max_tokens: int = Field(2048, ge=32)
     """Of prompt and two responses; each response may take half of what its prompt leaves, and loses its end beyond."""
-    batch_tokens: int = operational(4096, ge=1)
+    batch_tokens: int = operational(2048, ge=1)
     """Tokens in one forward pass; pairs are batched by length."""
 
     @model_validator(mode="after")

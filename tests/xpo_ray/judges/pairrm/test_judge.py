@@ -1,5 +1,5 @@
 import os
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,14 @@ def test_both_orders_of_two_responses_go_together_and_batches_are_never_empty() 
     pairs = {Pair((1,) * length + (i,), (1, 2, 3)) for length in (2, 5) for i in range(2)}
     assert [[len(p.ids) for p in batch] for batch in by_length(pairs, 7)] == [[3, 3], [6], [6]]
     assert list(by_length(set(), 7)) == []
+
+
+def test_a_batch_is_padded_by_an_eighth_at_most() -> None:
+    pairs = {Pair((1,) * length, (1, 2, 3)) for length in range(8, 200, 3)}
+    batches = [[len(pair.ids) for pair in batch] for batch in by_length(pairs, 1000)]
+    assert [length for batch in batches for length in batch] == sorted(range(8, 200, 3))
+    assert all(batch[-1] <= 1.125 * batch[0] for batch in batches)
+    assert all(later[0] > 1.125 * batch[0] or (len(batch) + 1) * later[0] > 1000 for batch, later in pairwise(batches))
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(folder: Path) -> None:
