@@ -47,7 +47,7 @@ class Case:
 CASES = (
     Case("short", 32, 48),
     Case("chat", 128, 192),
-    Case("chat, with equal texts", 128, 192, duplicates=True),
+    Case("equal texts", 128, 192, duplicates=True),
     Case("long", 384, 320),
 )
 
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     model = new_model(arguments.size, getattr(torch, arguments.dtype))
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:,.0f} M parameters, {arguments.dtype}, {device()}")
-    print(f"{'case':24s} {'tokens':>6s} {'forward':>8s} {'one each':>9s} {'judge':>9s} {'ratio':>6s} {'apart':>8s}")
+    print(f"{'case':12s} {'tokens':>6s} {'forward':>8s} {'one each':>9s} {'judge':>9s} {'ratio':>6s} {'apart':>8s}")
     for case in CASES:
         if case.name.startswith(arguments.only):
             prompts = prompts_of(case, arguments.prompts)
@@ -76,7 +76,7 @@ def show(case: Case, prompts: list[list[Pair]], naive: float, judge: float, apar
     different = {pair for pairs in prompts for pair in pairs}
     tokens = statistics.mean(len(pair.ids) for pairs in prompts for pair in pairs)
     print(
-        f"{case.name:24s} {tokens:6.0f} {len(different):8d} {naive:9.2f} {judge:9.2f} {judge / naive:6.2f} {apart:8.1e}",
+        f"{case.name:12s} {tokens:6.0f} {len(different):8d} {naive:9.2f} {judge:9.2f} {judge / naive:6.2f} {apart:8.1e}",
         flush=True,
     )
 
@@ -99,7 +99,7 @@ def compared(model: PairRM, prompts: list[list[Pair]], repeats: int, batch_token
         lambda some: as_the_judge(model, some, batch_tokens),
     )
     for side in sides:
-        side(prompts[:1])
+        side([prompts[0][:2]])
     laps = [[lap(side, prompts) for side in sides] for _ in range(repeats)]
     (_, expected), (_, got) = laps[0]
     apart = max(abs(expected[pair] - got[pair]) for pair in expected)
@@ -169,7 +169,7 @@ def prompts_of(case: Case, count: int) -> list[list[Pair]]:
     for number in range(count):
         source = segment(draw, 0, case.prompt)
         texts = [text(draw, case.response) for _ in range(3)]
-        if case.duplicates and number % 2:
+        if case.duplicates and number % 2 == 0:
             texts[2] = texts[0]
         made.append([joined(source, texts[i], texts[j]) for i, j in permutations(range(3), 2)])
     return made
