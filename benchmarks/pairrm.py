@@ -73,10 +73,9 @@ def main() -> None:
 
 
 def show(case: Case, prompts: list[list[Pair]], naive: float, judge: float, apart: float) -> None:
-    different = {pair for pairs in prompts for pair in pairs}
     tokens = statistics.mean(len(pair.ids) for pairs in prompts for pair in pairs)
     print(
-        f"{case.name:12s} {tokens:6.0f} {len(different):8d} {naive:9.2f} {judge:9.2f} {judge / naive:6.2f} {apart:8.1e}",
+        f"{case.name:12s} {tokens:6.0f} {len(read_by_the_judge(prompts)):8d} {naive:9.2f} {judge:9.2f} {judge / naive:6.2f} {apart:8.1e}",
         flush=True,
     )
 
@@ -102,7 +101,7 @@ def compared(model: PairRM, prompts: list[list[Pair]], repeats: int, batch_token
         side([prompts[0][:2]])
     laps = [[lap(side, prompts) for side in sides] for _ in range(repeats)]
     (_, expected), (_, got) = laps[0]
-    apart = max(abs(expected[pair] - got[pair]) for pair in expected)
+    apart = max(abs(expected[pair] - got[pair]) for pair in got)
     naive, judge = (statistics.median(rate for rate, _ in side) for side in zip(*laps, strict=True))
     return naive, judge, apart
 
@@ -133,13 +132,23 @@ def one_each(model: PairRM, prompts: list[list[Pair]]) -> dict[Pair, float]:
 def as_the_judge(model: PairRM, prompts: list[list[Pair]], batch_tokens: int) -> dict[Pair, float]:
     """All pairs of a shard, equal ones once, in batches by length."""
     out: dict[Pair, float] = {}
-    for batch in by_length({pair for pairs in prompts for pair in pairs}, batch_tokens):
+    for batch in by_length(read_by_the_judge(prompts), batch_tokens):
         length = max(len(pair.ids) for pair in batch)
         ids = torch.tensor([(*pair.ids, *[0] * (length - len(pair.ids))) for pair in batch], device=device())
         lengths = torch.tensor([len(pair.ids) for pair in batch], device=device())
         places = torch.tensor([pair.places for pair in batch], device=device())
         out |= zip(batch, model(ids, lengths, places).tolist(), strict=True)
     return out
+
+
+def read_by_the_judge(prompts: list[list[Pair]]) -> set[Pair]:
+    """Each pair once, and none of a text with itself."""
+    return {pair for pairs in prompts for pair in pairs if not of_one_text(pair)}
+
+
+def of_one_text(pair: Pair) -> bool:
+    _, left, right = pair.places
+    return pair.ids[left + 1 : right - 2] == pair.ids[right + 1 : -1]
 
 
 def new_model(size: str, dtype: torch.dtype) -> PairRM:
