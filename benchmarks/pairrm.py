@@ -74,10 +74,9 @@ def main() -> None:
 
 def show(case: Case, prompts: list[list[Pair]], naive: float, judge: float, apart: float) -> None:
     tokens = statistics.mean(len(pair.ids) for pairs in prompts for pair in pairs)
-    print(
-        f"{case.name:12s} {tokens:6.0f} {len(read_by_the_judge(prompts)):8d} {naive:9.2f} {judge:9.2f} {judge / naive:6.2f} {apart:8.1e}",
-        flush=True,
-    )
+    read = len(read_by_the_judge(prompts))
+    ratio = judge / naive
+    print(f"{case.name:12s} {tokens:6.0f} {read:8d} {naive:9.2f} {judge:9.2f} {ratio:6.2f} {apart:8.1e}", flush=True)
 
 
 def stock(model: PairRM) -> PairRM:
