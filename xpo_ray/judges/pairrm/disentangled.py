@@ -19,6 +19,8 @@ from transformers import DebertaV2Config
 
 from xpo_ray.judges.pairrm.deberta import DebertaV2Model
 
+PROBE = ((1, 3, 1, 4, 1, 2), (1, 4, 3, 2, 0, 0))
+
 
 class Positions(NamedTuple):
     """Projected relative positions of one layer, [heads, positions, head size], divided by the scale of the attention."""
@@ -42,24 +44,46 @@ class PrefixStates:
 
     def __init__(self, model: DebertaV2Model) -> None:
         self._model = model
-        self._fast = known(model.config)
-        self._positions = (
-            [_projected(layer.attention.self, model) for layer in model.encoder.layer] if self._fast else []
-        )
+        self._positions: list[Positions] = []
+        if known(model.config) and not self._agrees():
+            self._positions = []
 
     def __call__(self, ids_BT: Tensor, lengths_B: Tensor, places_BN: Tensor) -> Tensor:
+        compute = self._fast if self._positions else self._plain
         mask_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
-        rows = torch.arange(len(ids_BT), device=ids_BT.device)[:, None]
-        if not self._fast:
-            plain_BTH: Tensor = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
-            return plain_BTH[rows, places_BN]
+        return compute(ids_BT, mask_BT, places_BN)
+
+    @property
+    def fast(self) -> bool:
+        """Whether it is the pass of this module that is taken, not DebertaV2Model's own."""
+        return bool(self._positions)
+
+    def _agrees(self) -> bool:
+        """Whether both passes give the same for a few tokens. A version of transformers with other modules takes its own."""
+        device = self._model.embeddings.word_embeddings.weight.device
+        ids_BT, places_BN = torch.tensor(PROBE, device=device), torch.tensor([[0, 3], [1, 2]], device=device)
+        mask_BT = torch.tensor([[True] * 6, [True] * 4 + [False] * 2], device=device)
+        expected = self._plain(ids_BT, mask_BT, places_BN).float()
+        try:
+            self._positions = [_projected(layer.attention.self, self._model) for layer in self._model.encoder.layer]
+            got = self._fast(ids_BT, mask_BT, places_BN).float()
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return False
+        off = (got - expected).abs().max() / expected.abs().max()
+        return bool(off <= (1e-3 if self._model.dtype == torch.float32 else 0.1))
+
+    def _plain(self, ids_BT: Tensor, mask_BT: Tensor, places_BN: Tensor) -> Tensor:
+        state_BTH: Tensor = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
+        return state_BTH[_rows(ids_BT), places_BN]
+
+    def _fast(self, ids_BT: Tensor, mask_BT: Tensor, places_BN: Tensor) -> Tensor:
         state_BTH = self._model.embeddings(input_ids=ids_BT, mask=mask_BT)
         layout = self._layout(state_BTH, None if bool(mask_BT.all()) else ~mask_BT)
         *layers, last = zip(self._model.encoder.layer, self._positions, strict=True)
         for layer, positions in layers:
             state_BTH = _layer(layer, positions, state_BTH, state_BTH, layout)
         asked = layout._replace(rows=layout.rows[0, 0][places_BN][:, None])
-        return _layer(*last, state_BTH, state_BTH[rows, places_BN], asked)
+        return _layer(*last, state_BTH, state_BTH[_rows(ids_BT), places_BN], asked)
 
     def _layout(self, state_BTH: Tensor, padding_BT: Tensor | None) -> Layout:
         """The rows of the relative embeddings that DeBERTa takes for each query and key, counted from the least of them."""
@@ -68,6 +92,10 @@ class PrefixStates:
         index_TT = torch.clamp(relative_1TT[0] + span, 0, 2 * span - 1)
         first, last = int(index_TT.min()), int(index_TT.max()) + 1
         return Layout((index_TT - first)[None, None], first, last, padding_BT)
+
+
+def _rows(ids_BT: Tensor) -> Tensor:
+    return torch.arange(len(ids_BT), device=ids_BT.device)[:, None]
 
 
 def known(config: DebertaV2Config) -> bool:

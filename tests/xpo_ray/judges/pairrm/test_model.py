@@ -5,7 +5,8 @@ import torch
 
 from tests.xpo_ray.judges.pairrm import slow
 from tests.xpo_ray.judges.pairrm.worlds import config, random_weights
-from xpo_ray.judges.pairrm import disentangled
+from xpo_ray.judges.pairrm.deberta import DebertaV2Model
+from xpo_ray.judges.pairrm.disentangled import PrefixStates
 from xpo_ray.judges.pairrm.model import PairRM
 
 ROWS = 100
@@ -60,9 +61,28 @@ def test_logits_are_those_of_one_pair_at_a_time_through_transformers(kind: str, 
     assert len({round(x, 3) for x in expected}) == len(INPUTS)
 
 
+@torch.inference_mode()
+def states(kind: str) -> tuple[PrefixStates, DebertaV2Model]:
+    model = DebertaV2Model(config(ROWS, **(KINDS | PLAIN)[kind])).eval()
+    return PrefixStates(model), model
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *PLAIN])
 def test_the_fast_pass_serves_what_is_of_the_kind_of_deberta_v3_and_nothing_else(kind: str) -> None:
-    assert disentangled.known(config(ROWS, **(KINDS | PLAIN)[kind])) == (kind in KINDS)
+    assert states(kind)[0].fast == (kind in KINDS)
+
+
+@torch.inference_mode()
+def test_a_model_whose_layers_compute_something_else_takes_its_own_pass() -> None:
+    _, model = states("deberta-v3")
+    layer = model.encoder.layer[1]
+    own = layer.forward
+    layer.forward = lambda *args, **kwargs: (2 * own(*args, **kwargs)[0], None)
+    changed = PrefixStates(model)
+    ids = torch.tensor([[1, 5, 6, 2]])
+    got = changed(ids, torch.tensor([4]), torch.tensor([[0, 2]]))
+    assert not changed.fast
+    assert torch.equal(got, model(input_ids=ids).last_hidden_state[:, [0, 2]])
 
 
 def test_a_logit_depends_neither_on_padding_nor_on_what_else_is_in_the_batch() -> None:
