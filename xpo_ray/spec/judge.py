@@ -78,8 +78,8 @@ class PairRMJudge(JudgeBase):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """float16 needs a GPU, bfloat16 a GPU or a processor with instructions for it."""
     gives: Literal["scores", "wins"] = "scores"
-    """`scores`: mean differences of logits, as LLM-Blender ranks, SELM and SPPO; `wins`: P(one beats another) of each pair,
-    which keeps what a cycle says apart for the pairing `max_margin`."""
+    """`scores`: mean differences of logits, by which LLM-Blender ranks, and which SELM and SPPO take; `wins`: P(one beats
+    another) of each pair, which the pairing `max_margin` reads where responses beat each other in a cycle."""
     max_source_tokens: int = Field(1224, ge=8)
     """Of the prompt; what is longer loses its end."""
     max_tokens: int = Field(2048, ge=32)

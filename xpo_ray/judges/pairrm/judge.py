@@ -3,6 +3,9 @@
 Pairs of all prompts of a shard are read together, in batches by length; what two prompts have in common, or equal responses,
 is read once. A logit depends on its own pair alone: not on the padding, nor on what else is in the batch (but for float
 rounding). The model is deterministic, so nothing is tried twice and `retries` has no effect.
+
+It gives scores unless the spec asks for win probabilities: SELM takes best and worst by LLM-Blender's ranks, which are those of
+the scores; SPPO's probabilities are σ(s_i − s_j); and logits still differ where probabilities round to 1.
 """
 
 from __future__ import annotations
