@@ -311,7 +311,8 @@ def _scheduler(
     def prompts(iteration: int, shard: int) -> pa.Table:
         return prepared.prompts.take(schedule.shard_prompts(iteration, shard))
 
-    waits = spec.judge is None or spec.judge.kind != "reward_model"  # a judge that computes leaves no core free
+    computes = spec.judge is not None and spec.judge.kind in ("reward_model", "pairrm")
+    waits = not computes  # a judge that computes leaves no core free
 
     def quiet() -> bool:
         return (

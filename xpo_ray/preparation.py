@@ -79,7 +79,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         "gpu": gpu,
         "engine": installed_vllm() if spec.sampling.engine == "vllm" else None,
     }
-    if spec.judge is not None and spec.judge.kind == "reward_model":
+    if spec.judge is not None and spec.judge.kind in ("reward_model", "pairrm"):
         fingerprints["judge"] = record["judge_source"]["judge"]
     return Prepared(
         spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record

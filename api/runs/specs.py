@@ -121,6 +121,10 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
             continue
         if judge.kind == "python":
             _check_plugin(settings, judge.function, f"{field}.function")
+        elif judge.kind == "pairrm":
+            _check_model(settings, judge.path, f"{field}.path")
+            if judge.backbone is not None:
+                _check_model(settings, judge.backbone, f"{field}.backbone")
         else:
             _check_model(settings, judge.path, f"{field}.path")
             _check_template(settings, judge.chat_template, f"{field}.chat_template")

@@ -10,13 +10,14 @@ import pytest
 from rich.console import Console
 
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
+from tests.xpo_ray.judges.pairrm.worlds import ranker_folder
 from xpo_ray.errors import DatasetError, ModelError, SpecError
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan import Plan, plan, render
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.memory import LIBRARIES, WORKER
-from xpo_ray.plan.processes import pool_sizes
-from xpo_ray.spec import RunSpec
+from xpo_ray.plan.processes import judge_replicas, pool_sizes
+from xpo_ray.spec import PairRMJudge, RunSpec
 
 SELM = {"kind": "selm"}
 XPO = {"kind": "xpo"}
@@ -316,6 +317,20 @@ def test_a_reward_model_counts_its_weights(folder: Path) -> None:
     made = plan(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}}))
     role = next(r for r in made.roles if r.role == "judge")
     assert (role.processes, role.parts["weights"]) == (2, 2 * parameters(folder / "model"))
+
+
+def test_pairrm_counts_its_weights_its_positions_and_the_bias_of_its_attention(folder: Path, tmp_path: Path) -> None:
+    ranker = ranker_folder(tmp_path)
+    judge = {"kind": "pairrm", "path": str(ranker), "batch_tokens": 1000, "max_tokens": 200, "max_source_tokens": 100}
+    made = spec(folder, SELM).model_copy(update={"judge": PairRMJudge.model_validate(judge)})
+    role = next(r for r in plan(made).roles if r.role == "judge")
+    assert role.parts == {
+        "libraries": LIBRARIES,
+        "weights": 4 * parameters(ranker),
+        "positions": 4 * 3 * 2 * 512 * 32,  # layers, keys and queries, positions, hidden
+        "activations": 4 * 1000 * (8 * 48 + 2 * 4 * 200),
+    }
+    assert judge_replicas(made, cores=3) == 3
 
 
 @pytest.mark.parametrize(

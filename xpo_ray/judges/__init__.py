@@ -28,3 +28,7 @@ def open_judge(spec: JudgeSpec, folder: Path) -> Judge:
             from xpo_ray.judges.reward_model import RewardModel
 
             return RewardModel(spec, folder)
+        case "pairrm":
+            from xpo_ray.judges.pairrm.judge import PairRMRanker
+
+            return PairRMRanker(spec, folder)

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpo_ray.algorithms import rows
+from xpo_ray.judges.pairrm.backbone import local_backbone
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan.adapter import Adapted
 from xpo_ray.plan.processes import judge_replicas, pool_sizes
 from xpo_ray.spec.data import LoraSpec
-from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.judge import JudgeSpec, PairRMJudge
 from xpo_ray.spec.run import RunSpec
 
-BYTES = {"float32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LIBRARIES = 600_000_000
 """Python with torch, transformers and ray in one process, before any weight."""
 WORKER = 200_000_000
@@ -110,9 +111,31 @@ def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemor
     parts = {"libraries": LIBRARIES}
     if size.parameters is not None:
         parts["weights"] = BYTES[judge.dtype] * size.parameters
-    if size.architecture is not None:
+    if judge.kind == "pairrm":
+        shape = pairrm_sizes(judge, size.architecture)
+        parts |= pairrm_bytes(judge, shape) if shape is not None else {}
+    elif size.architecture is not None:
         parts["activations"] = 8 * BYTES[judge.dtype] * judge.batch_tokens * size.architecture.intermediate
     return RoleMemory(role, processes, parts, None if size.parameters else "the reward model's size")
+
+
+def pairrm_sizes(judge: PairRMJudge, own: Architecture | None) -> Architecture | None:
+    """Of the DeBERTa: those of the checkpoint's own config, else of its backbone's. Raises JudgeError where it has none."""
+    folder = model_folder(judge.path)
+    if own is not None or folder is None:
+        return own
+    backbone = local_backbone(judge, folder)
+    return None if backbone is None else architecture(backbone)
+
+
+def pairrm_bytes(judge: PairRMJudge, sizes: Architecture) -> dict[str, int]:
+    """Two projections of 512 relative positions in each layer; of one layer the wide part of the feed-forward network, and
+    the attention's bias twice, as if a batch were of the longest pairs (or of one such pair)."""
+    size, longest = BYTES[judge.dtype], max(judge.batch_tokens, judge.max_tokens)
+    return {
+        "positions": size * sizes.layers * 2 * 512 * sizes.hidden,
+        "activations": size * longest * (8 * sizes.intermediate + 2 * sizes.heads * judge.max_tokens),
+    }
 
 
 def engine_weight_bytes(spec: RunSpec, count: int) -> int:

@@ -46,8 +46,8 @@ def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
 
 
 def judge_replicas(spec: RunSpec, cores: int) -> int:
-    """A reward model computes, so it has a process for each core; other judges wait or have processes of their own."""
-    computes = spec.judge is not None and spec.judge.kind == "reward_model"
+    """A judge with a model computes, so it has a process for each core; others wait or have processes of their own."""
+    computes = spec.judge is not None and spec.judge.kind in ("reward_model", "pairrm")
     return spec.resources.judge_replicas or (cores if computes else 1)
 
 

@@ -1,8 +1,8 @@
 """Judges as the user names them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from xpo_ray.spec.base import Spec, operational
 
@@ -62,4 +62,39 @@ class RewardModelJudge(JudgeBase):
     """Tokens in one forward pass; texts are batched by length."""
 
 
-JudgeSpec = Annotated[PythonJudge | RewardModelJudge, Field(discriminator="kind")]
+class PairRMJudge(JudgeBase):
+    """LLM-Blender's PairRM, a DeBERTa that reads a prompt with two responses and says which is better.
+
+    Every ordered pair of a prompt's K responses is read, K·(K − 1) in all; equal texts are read once and tie.
+    """
+
+    kind: Literal["pairrm"]
+    path: str = operational(...)
+    """Folder (relative to the spec file) or hub repository with the files of PairRM-hf or of PairRM."""
+    revision: str | None = None
+    backbone: str | None = operational(None)
+    """PairRM brings only weights: folder or hub repository with the config and tokenizer of deberta-v3-large. Default: a
+    folder of that name in `path` or beside it. PairRM-hf needs none."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """float16 needs a GPU, bfloat16 a GPU or a processor with instructions for it."""
+    gives: Literal["scores", "wins"] = "scores"
+    """`scores`: mean differences of logits, by which LLM-Blender ranks, and which SELM and SPPO take; `wins`: P(one beats
+    another) of each pair, which the pairing `max_margin` reads where responses beat each other in a cycle."""
+    max_source_tokens: int = Field(1224, ge=8)
+    """Of the prompt; what is longer loses its end."""
+    max_tokens: int = Field(2048, ge=32)
+    """Of prompt and two responses; each response may take half of what its prompt leaves, and loses its end beyond."""
+    batch_tokens: int = operational(2048, ge=1)
+    """Tokens in one forward pass; pairs are batched by length."""
+
+    @model_validator(mode="after")
+    def _responses_have_room(self) -> Self:
+        if self.max_tokens - self.max_source_tokens < 16:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} leaves two responses {self.max_tokens - self.max_source_tokens} tokens beside "
+                f"max_source_tokens {self.max_source_tokens}; leave them 16 at least, PairRM was trained with 824"
+            )
+        return self
+
+
+JudgeSpec = Annotated[PythonJudge | RewardModelJudge | PairRMJudge, Field(discriminator="kind")]

@@ -118,8 +118,9 @@ def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         node = _descend(out, keys)
         if not isinstance(node, dict):
             continue
-        if isinstance(node.get("path"), str) and _looks_local(node["path"], folder):
-            node["path"] = _absolute(node["path"], folder)
+        for name in ("path", "backbone"):
+            if isinstance(node.get(name), str) and _looks_local(node[name], folder):
+                node[name] = _absolute(node[name], folder)
         if isinstance(node.get("chat_template"), str) and node["chat_template"] not in ("tokenizer", "plain"):
             node["chat_template"] = _absolute(node["chat_template"], folder)
     return out

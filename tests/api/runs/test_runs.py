@@ -311,6 +311,8 @@ def test_a_list_goes_on_behind_its_cursor_and_takes_filters(
         ("model", {"path": "someone/model"}, "spec.model.path"),
         ("model", {"path": "/etc"}, "spec.model.path"),
         ("judge", {"kind": "python", "function": "os:system"}, "spec.judge.function"),
+        ("judge", {"kind": "pairrm", "path": "/etc"}, "spec.judge.path"),
+        ("judge", {"kind": "pairrm", "path": "someone/PairRM"}, "spec.judge.path"),
         ("output", {"path": "/tmp/elsewhere"}, "spec.output"),
         ("exports", [{"kind": "wandb", "project": "p"}], "spec.exports.0"),
     ],
@@ -321,6 +323,15 @@ def test_what_is_not_on_the_operators_lists_is_refused(
     submission["spec"][part] = value
     answer = api.post("/v1/runs", json=submission, headers=submitter)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+def test_the_backbone_of_a_pairrm_that_may_be_read_must_be_allowed_too(
+    api: TestClient, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    spec = submission["spec"]
+    spec["judge"] = {"kind": "pairrm", "path": spec["model"]["path"], "backbone": "/etc"}
+    answer = api.post("/v1/runs", json=submission, headers=submitter)
+    assert (answer.status_code, answer.json()["field"]) == (422, "spec.judge.backbone")
 
 
 def test_a_secret_that_the_operator_does_not_have_is_refused(

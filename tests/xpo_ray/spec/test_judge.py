@@ -17,6 +17,7 @@ PYTHON = {"kind": "python", "function": "vowels:score", "timeout_s": 10.0, "retr
         ({**PYTHON, "retries": 0}, 8 * 10.0),
         ({**PYTHON, "batched": True}, (3 + 8) * 10.0),
         ({"kind": "reward_model", "path": "./reward"}, 0.0),
+        ({"kind": "pairrm", "path": "./PairRM-hf"}, 0.0),
     ],
 )
 def test_every_try_of_every_prompt_may_run_into_its_limit(raw: dict[str, Any], seconds: float) -> None:

@@ -74,6 +74,17 @@ def test_lists_of_paths_globs_and_the_home_folder_become_absolute(tmp_path: Path
     assert spec.output.path == str(Path.home() / "out")
 
 
+def test_a_judges_folders_become_absolute_and_its_repositories_stay(tmp_path: Path) -> None:
+    for path, backbone in (("./PairRM", "microsoft/deberta-v3-large"), ("llm-blender/PairRM", "./deberta")):
+        judge = load_spec(
+            written(tmp_path, changed("judge", {"kind": "pairrm", "path": path, "backbone": backbone}))
+        ).judge
+        assert judge is not None
+        assert judge.kind == "pairrm"
+        absolute = [p if p[0] != "." else str(tmp_path / p) for p in (path, backbone)]
+        assert [judge.path, judge.backbone] == absolute
+
+
 @pytest.mark.parametrize("path", ["owner/name", "HuggingFaceH4/zephyr-7b-beta"])
 def test_a_hub_repository_stays_as_it_is(tmp_path: Path, path: str) -> None:
     assert load_spec(written(tmp_path, changed("model.path", path))).model.path == path
