@@ -6,20 +6,48 @@ from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.python import check_python_judge, source_digest
 from xpo_ray.model_files import model_folder
-from xpo_ray.spec.judge import JudgeSpec, RewardModelJudge
+from xpo_ray.spec.judge import JudgeSpec, RewardModelJudge, SingleJudge, single_judges
+from xpo_ray.spec.loading import digest
 
 
 def check_judge(spec: JudgeSpec, folder: Path) -> None:
-    """Raises JudgeError where the judge cannot be imported, or its folder does not look like a reward model."""
-    if spec.kind == "python":
-        check_python_judge(spec, folder)
-    else:
-        _check_reward_model(spec)
+    """Raises JudgeError where the judge cannot be imported, or its folder does not look like a reward model.
+
+    An actor is not looked for: it lives on Ray, and may be started until the first prompt is judged.
+    """
+    for _, judge in single_judges(spec, "judge"):
+        match judge.kind:
+            case "python":
+                check_python_judge(judge, folder)
+            case "reward_model":
+                _check_reward_model(judge)
+            case "actor":
+                pass
 
 
 def judge_digest(spec: JudgeSpec, folder: Path) -> str:
-    """sha256 of the function's source file, or of the reward model's config and weights."""
-    return source_digest(spec, folder) if spec.kind == "python" else model_fingerprint(spec.path)
+    """sha256 of the function's source file, or of the reward model's config and weights; an actor's name.
+
+    Of an ensemble: of its members' digests.
+    """
+    digests = [_digest(judge, folder) for _, judge in single_judges(spec, "judge")]
+    return digests[0] if spec.kind != "ensemble" else digest(digests)
+
+
+def weights_digest(spec: JudgeSpec) -> str | None:
+    """What of a judge decides the result and stands in no field of its spec: the weights of its models; None without any."""
+    models = [model_fingerprint(j.path) for _, j in single_judges(spec, "judge") if j.kind == "reward_model"]
+    return models[0] if spec.kind == "reward_model" else digest(models) if models else None
+
+
+def _digest(spec: SingleJudge, folder: Path) -> str:
+    match spec.kind:
+        case "python":
+            return source_digest(spec, folder)
+        case "reward_model":
+            return model_fingerprint(spec.path)
+        case "actor":
+            return f"actor:{spec.namespace}/{spec.name}"
 
 
 def _check_reward_model(spec: RewardModelJudge) -> None:

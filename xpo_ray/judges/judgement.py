@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
@@ -44,6 +44,8 @@ class Judgement:
     wins: tuple[tuple[float | None, ...], ...] | None = None
     reason: str | None = None
     tries: int = 1
+    disagreement: float | None = None
+    """Of an ensemble: the weighted share of its members that do not put its best candidate above its worst, ties half."""
 
     @property
     def failed(self) -> bool:
@@ -56,3 +58,17 @@ class Judge(Protocol):
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A judge that counts what its judgements do not tell, such as answers that it knew already."""
+
+    def take_counts(self) -> dict[str, float]:
+        """The counts since they were last taken."""
+        ...
+
+
+def counts_of(judge: Judge) -> dict[str, float]:
+    """What a judge has counted since it was last asked; nothing where it does not count."""
+    return judge.take_counts() if isinstance(judge, Counting) else {}

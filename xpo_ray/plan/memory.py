@@ -13,7 +13,7 @@ from xpo_ray.model_files import Architecture, architecture, model_folder, parame
 from xpo_ray.plan.adapter import Adapted
 from xpo_ray.plan.processes import judge_replicas, pool_sizes
 from xpo_ray.spec.data import LoraSpec
-from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.judge import JudgeSpec, SingleJudge, single_judges
 from xpo_ray.spec.run import RunSpec
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -104,15 +104,27 @@ def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
 def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemory:
     if judge is None:
         return RoleMemory(role, 0, {})
+    held = [_judge_memory(single) for _, single in single_judges(judge, "judge")]
+    parts: dict[str, int] = {"libraries": max(parts["libraries"] for parts, _ in held)}  # members share one process
+    for name, size in ((n, s) for each, _ in held for n, s in each.items() if n != "libraries"):
+        parts[name] = parts.get(name, 0) + size
+    unknown = dict.fromkeys(what for _, what in held if what is not None)
+    return RoleMemory(role, processes, parts, ", ".join(unknown) or None)
+
+
+def _judge_memory(judge: SingleJudge) -> tuple[dict[str, int], str | None]:
+    """Bytes by part, and what is not in them."""
     if judge.kind == "python":
-        return RoleMemory(role, processes, {"libraries": WORKER}, "your function's own memory")
+        return {"libraries": WORKER}, "your function's own memory"
+    if judge.kind == "actor":
+        return {"libraries": WORKER}, "your actor's own memory"
     size = ModelSize.of(judge.path)
     parts = {"libraries": LIBRARIES}
     if size.parameters is not None:
         parts["weights"] = BYTES[judge.dtype] * size.parameters
     if size.architecture is not None:
         parts["activations"] = 8 * BYTES[judge.dtype] * judge.batch_tokens * size.architecture.intermediate
-    return RoleMemory(role, processes, parts, None if size.parameters else "the reward model's size")
+    return parts, None if size.parameters else "the reward model's size"
 
 
 def engine_weight_bytes(spec: RunSpec, count: int) -> int:

@@ -5,6 +5,7 @@ the sets take turns, as the stages of a window follow each other.
 """
 
 from xpo_ray.algorithms import Row, rows
+from xpo_ray.spec.judge import JudgeSpec, single_judges
 from xpo_ray.spec.run import RunSpec
 
 
@@ -28,9 +29,13 @@ def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
 
 
 def judge_replicas(spec: RunSpec, cores: int) -> int:
-    """A reward model computes, so it has a process for each core; other judges wait or have processes of their own."""
-    computes = spec.judge is not None and spec.judge.kind == "reward_model"
-    return spec.resources.judge_replicas or (cores if computes else 1)
+    """One that computes has a process for each core; other judges wait or have processes of their own."""
+    return spec.resources.judge_replicas or (cores if spec.judge is not None and computes(spec.judge) else 1)
+
+
+def computes(judge: JudgeSpec) -> bool:
+    """Whether a judge keeps a core busy in its own process: a reward model does, and an ensemble with one."""
+    return any(single.kind == "reward_model" for _, single in single_judges(judge, "judge"))
 
 
 def _draws(row: Row, source: str) -> bool:
