@@ -50,7 +50,10 @@ def combined(votes: Sequence[Vote], count: int, normalise: Normalise) -> Judgeme
     else:
         made = replace(made, scores=_mean_scores(votes, count, normalise))
     if not strengths_of(made):
-        unscaled, scaled = "score that every member gave", "normalised score, for which every member must have scored two"
+        unscaled, scaled = (
+            "score that every member gave",
+            "normalised score, for which every member must have scored two",
+        )
         what = unscaled if normalise == "none" else scaled
         return Judgement(made.judge, reason=f"none of the {count} candidates has a {what}", tries=made.tries)
     return made

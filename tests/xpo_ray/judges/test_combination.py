@@ -99,7 +99,9 @@ def test_where_no_candidate_was_judged_by_all_there_is_a_reason_and_no_score() -
     assert (got.failed, got.judge, got.tries) == (True, "ensemble(a + b)", 2)
     assert got.reason == "none of the 2 candidates has a score that every member gave"
     alone = combined([Vote(scoring(1.0))], 1, "standardise")
-    assert alone.reason == "none of the 1 candidates has a normalised score, for which every member must have scored two"
+    assert (
+        alone.reason == "none of the 1 candidates has a normalised score, for which every member must have scored two"
+    )
 
 
 def test_disagreement_is_the_share_of_weight_that_does_not_put_the_best_above_the_worst() -> None:

@@ -1,0 +1,179 @@
+"""The judge that is a named Ray actor of the user's. What it is called with and what it answers: `ActorJudge` in the spec.
+
+The judge's actor opens it; it lives in the actors' layer as the only judge that needs Ray. Rules: the actor is looked up anew
+for every try, so that one that was started again is found. A call that raised, was late or answered what does not fit has
+failed, for its own comparisons alone. Where the actor is absent or dies there is a wait before the next try, twice as long
+each time. Batches that failed in the last try are asked once more one by one, so that a poisoned prompt does not take the
+others along. Nothing here starts, restarts or ends the user's actor.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from xpo_ray.judges.judgement import Comparison, Judgement
+from xpo_ray.judges.returned import judgement_of
+from xpo_ray.judges.worker import listed
+from xpo_ray.spec.judge import ActorJudge
+
+Group = tuple[int, ...]
+REASON_CHARACTERS = 2000
+
+
+class NamedActor:
+    """A Judge whose answers come from an actor that the user runs."""
+
+    def __init__(self, spec: ActorJudge) -> None:
+        self._spec = spec
+        self._name = f"actor:{spec.namespace}/{spec.name}"
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
+        """One Judgement per comparison; failed ones say why. Never raises for what the actor does."""
+        said = dict.fromkeys(range(len(comparisons)), Judgement(self._name, reason="not tried"))
+        tries: Counter[int] = Counter()
+        for number, size in enumerate(self._rounds()):
+            still_open = [index for index, judgement in said.items() if judgement.failed]
+            if not still_open:
+                break
+            one = Round(self._spec, self._name, comparisons)
+            said |= one.tried([tuple(still_open[i : i + size]) for i in range(0, len(still_open), size)])
+            tries.update(still_open)
+            if one.gone and number >= self._spec.retries:
+                break
+            if one.gone:
+                time.sleep(self._spec.pause_s(number))
+        return [replace(judgement, tries=tries[index]) for index, judgement in said.items()]
+
+    def close(self) -> None:
+        """The actor is the user's; it stays."""
+
+    def _rounds(self) -> list[int]:
+        """For each try in turn: comparisons in one call."""
+        alone = [1] if self._spec.batch > 1 else []
+        return [self._spec.batch] * (self._spec.retries + 1) + alone
+
+
+@dataclass
+class Call:
+    """A call under way."""
+
+    group: Group
+    ref: Any
+    deadline: float
+
+
+@dataclass
+class Round:
+    """One try of some comparisons."""
+
+    spec: ActorJudge
+    name: str
+    comparisons: Sequence[Comparison]
+    gone: bool = False
+    """The actor was absent, or died, in this round."""
+    said: dict[int, Judgement] = field(default_factory=dict)
+
+    def tried(self, groups: Sequence[Group]) -> dict[int, Judgement]:
+        """A judgement for every comparison of the groups, each of which is one call."""
+        method = self._method()
+        if isinstance(method, str):
+            self._fail([index for group in groups for index in group], method)
+            return self.said
+        waiting, running = deque(groups), dict[Future[Any], Call]()
+        while waiting or running:
+            while waiting and len(running) < self.spec.concurrency:
+                call = self._sent(method, waiting.popleft())
+                running[call.ref.future()] = call
+            self._take_answers(running)
+        return self.said
+
+    @property
+    def _who(self) -> str:
+        return f"named {self.spec.name!r} in namespace {self.spec.namespace!r}"
+
+    def _method(self) -> Any:
+        """The actor's method, or why there is none."""
+        try:
+            actor = ray.get_actor(self.spec.name, namespace=self.spec.namespace)
+        except ValueError:
+            self.gone = True
+            return (
+                f"there is no living actor {self._who} on this run's Ray cluster; start it there with .options(name="
+                f"{self.spec.name!r}, namespace={self.spec.namespace!r}, lifetime='detached')"
+            )
+        method = getattr(actor, self.spec.method, None)
+        if method is None:
+            return f"the actor {self._who} has no method `{self.spec.method}`; define it, or set judge.method"
+        return method
+
+    def _sent(self, method: Any, group: Group) -> Call:
+        asked = [self.comparisons[index] for index in group]
+        if self.spec.method == "judge":
+            ref = method.remote([_plain(comparison) for comparison in asked])
+        else:
+            (one,) = asked
+            ref = method.remote([dict(turn) for turn in one.prompt], [response.text for response in one.responses])
+        return Call(group, ref, time.monotonic() + self.spec.timeout_s)
+
+    def _take_answers(self, running: dict["Future[Any]", Call]) -> None:
+        """Wait for an answer or for a call that is late, and take all that have come."""
+        earliest = min(call.deadline for call in running.values())
+        done, _ = wait(running, max(0.0, earliest - time.monotonic()), FIRST_COMPLETED)
+        for future in done:
+            self._read(running.pop(future).group, future)
+        now = time.monotonic()
+        for late in [future for future, call in running.items() if call.deadline <= now]:
+            call = running.pop(late)
+            ray.cancel(call.ref)
+            self._fail(call.group, f"the actor gave no answer within {self.spec.timeout_s:g} s; the call was cancelled")
+
+    def _read(self, group: Group, future: "Future[Any]") -> None:
+        try:
+            returned = future.result()
+        except RayTaskError as error:
+            self._fail(group, f"the actor raised {_lines(error)[-1]}")
+        except RayActorError as error:
+            self.gone = True
+            self._fail(
+                group, f"the actor {self._who} died or cannot be reached; start it again. Ray: {_lines(error)[0]}"
+            )
+        except RayError as error:
+            self._fail(group, f"Ray lost the call: {type(error).__name__}: {_lines(error)[0]}")
+        else:
+            self._judged(group, returned)
+
+    def _judged(self, group: Group, returned: object) -> None:
+        if self.spec.method == "score":
+            answers: Sequence[object] = [returned]
+        else:
+            try:
+                answers = listed(returned, len(group), "answers, one per comparison")
+            except ValueError as error:
+                self._fail(group, str(error))
+                return
+        for index, answer in zip(group, answers, strict=True):
+            count = len(self.comparisons[index].responses)
+            self.said[index] = judgement_of(self.name, answer, count)
+
+    def _fail(self, group: Sequence[int], reason: str) -> None:
+        failed = Judgement(self.name, reason=reason[:REASON_CHARACTERS])
+        self.said |= dict.fromkeys(group, failed)
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    """Lists and dicts alone, so that the actor needs nothing of ours to read it."""
+    return {
+        "prompt": [dict(turn) for turn in comparison.prompt],
+        "responses": [{"text": response.text, "ended": response.ended} for response in comparison.responses],
+    }
+
+
+def _lines(error: BaseException) -> list[str]:
+    """What an error says; the last line of a traceback is what was raised."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

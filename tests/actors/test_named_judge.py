@@ -1,0 +1,225 @@
+"""A judge that is a named Ray actor of the user's: real actors that answer well, badly, late, or not at all."""
+
+import asyncio
+import math
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from xpo_ray.actors.named_judge import NamedActor
+from xpo_ray.judges.judgement import Comparison, Judgement, Message, Response
+from xpo_ray.spec.judge import ActorJudge
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+NAMESPACE = "judges of the tests"
+
+
+class Scorer:
+    """Scores by length, unless the first response asks for something else."""
+
+    def score(self, prompt: list[dict[str, str]], responses: list[str]) -> Any:
+        assert prompt[0]["role"] == "user"
+        match responses[0]:
+            case "raise":
+                raise ValueError("no opinion")
+            case "few":
+                return [1.0]
+            case "text":
+                return "good"
+            case "nan":
+                return [math.nan, 1.0]
+            case "none":
+                return [1.0, None]
+            case "hang":
+                time.sleep(3600)
+            case "die":
+                os._exit(1)
+        return [len(text) for text in responses]
+
+
+class Ranker:
+    """Takes comparisons; answers in every form, and remembers how many came at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def judge(self, comparisons: list[dict[str, Any]]) -> list[Any]:
+        self.calls.append(len(comparisons))
+        texts = [[r["text"] for r in c["responses"]] for c in comparisons]
+        if any("poison" in each for each in texts):
+            raise RuntimeError("poisoned")
+        return [self._one(each, c) for each, c in zip(texts, comparisons, strict=True)]
+
+    def _one(self, texts: list[str], comparison: dict[str, Any]) -> Any:
+        match texts[0]:
+            case "wins":
+                return {"wins": [[None, 0.75], [0.25, None]]}
+            case "failed":
+                return {"failed": "I would rather not"}
+            case "odd":
+                return {"wins": [[0.5, 1.75], [0.25, 0.5]]}
+            case "ended":
+                return {"scores": [float(r["ended"]) for r in comparison["responses"]]}
+        return [float(len(text)) for text in texts]
+
+    def seen(self) -> list[int]:
+        return self.calls
+
+
+class Slow:
+    """An async scorer that says how many calls it had at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def score(self, prompt: list[dict[str, str]], responses: list[str]) -> list[float]:  # noqa: ARG002
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.2)
+        self.now -= 1
+        return [1.0] * len(responses)
+
+    async def seen(self) -> int:
+        return self.most
+
+
+Start = Callable[..., tuple[NamedActor, Any]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """A user's actor under a name of its own, and the judge that names it."""
+    actors = []
+
+    def started(cls: type, **settings: Any) -> tuple[NamedActor, Any]:
+        name = uuid.uuid4().hex
+        options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0}
+        actors.append(ray.remote(cls).options(**options).remote())  # type: ignore[call-overload]
+        return judge_of(name, **settings), actors[-1]
+
+    yield started
+    for actor in actors:
+        ray.kill(actor)
+
+
+def judge_of(name: str, **settings: Any) -> NamedActor:
+    given = {"retries": 0, "retry_after_s": 0.05, "timeout_s": 30.0} | settings
+    return NamedActor(ActorJudge(kind="actor", name=name, namespace=NAMESPACE, **given))
+
+
+def compare(*texts: str) -> Comparison:
+    return Comparison((Message(role="user", content="hi"),), tuple(Response(t, not t.endswith("…")) for t in texts))
+
+
+def test_an_actor_scores_prompts_with_plain_lists(start: Start) -> None:
+    judge, _ = start(Scorer)
+    said = judge.judge([compare("a", "bbb"), compare("cc")])
+    assert [j.scores for j in said] == [(1.0, 3.0), (2.0,)]
+    assert all(j.judge.startswith(f"actor:{NAMESPACE}/") and j.tries == 1 for j in said)
+    assert judge.judge([]) == []
+
+
+def test_answers_that_do_not_fit_are_failed_judgements_with_the_reason(start: Start) -> None:
+    judge, _ = start(Scorer, retries=1)
+    raised, few, text, nan, none, fine = judge.judge(
+        [compare(word, "x") for word in ("raise", "few", "text", "nan", "none", "fine")]
+    )
+    assert (nan.scores, none.scores, fine.scores) == ((None, 1.0), (1.0, None), (4.0, 1.0))
+    assert [j.tries for j in (raised, few, text, nan, fine)] == [2, 2, 2, 1, 1]
+    assert raised.reason == "the actor raised ValueError: no opinion"
+    assert "1 items" in (few.reason or "")
+    assert "expected 2 scores" in (few.reason or "")
+    assert "'good'" in (text.reason or "")
+
+
+def test_an_actor_judges_comparisons_in_batches_and_in_every_form(start: Start) -> None:
+    judge, actor = start(Ranker, method="judge", batch_size=3)
+    asked = [compare(word, "xx…") for word in ("wins", "failed", "odd", "ended", "plain")]
+    wins, failed, odd, ended, plain = judge.judge(asked)
+    assert wins.wins == ((0.5, 0.75), (0.25, 0.5))
+    assert failed.reason == "the judge said: I would rather not"
+    assert "1.75 for a win probability; expected a number from 0 to 1" in (odd.reason or "")
+    assert ended.scores == (1.0, 0.0)
+    assert plain.scores == (5.0, 3.0)
+    assert ray.get(actor.seen.remote()) == [3, 2, 1, 1]
+
+
+def test_a_poisoned_prompt_does_not_take_its_batch_along(start: Start) -> None:
+    judge, actor = start(Ranker, method="judge", batch_size=8)
+    a, poisoned, b = judge.judge([compare("a"), compare("poison"), compare("b")])
+    assert (a.scores, b.scores) == ((1.0,), (1.0,))
+    assert poisoned.reason == "the actor raised RuntimeError: poisoned"
+    assert [j.tries for j in (a, poisoned, b)] == [2, 2, 2]
+    assert ray.get(actor.seen.remote()) == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_calls_in_flight_are_bounded(start: Start, concurrency: int) -> None:
+    judge, actor = start(Slow, concurrency=concurrency)
+    assert not any(j.failed for j in judge.judge([compare("a")] * 6))
+    assert ray.get(actor.seen.remote()) == concurrency
+
+
+def test_a_call_that_is_late_has_failed_and_is_cancelled(start: Start) -> None:
+    judge, _ = start(Slow, timeout_s=0.05)
+    judge.judge([])  # the actor need not be up for this
+    (late,) = judge.judge([compare("a")])
+    assert late.reason == "the actor gave no answer within 0.05 s; the call was cancelled"
+
+
+def test_an_actor_that_is_absent_fails_by_name_after_its_tries() -> None:
+    (said,) = judge_of("nobody", retries=2).judge([compare("a", "b")])
+    assert said.tries == 3
+    assert said.reason == (
+        f"there is no living actor named 'nobody' in namespace '{NAMESPACE}' on this run's Ray cluster; start it there "
+        f"with .options(name='nobody', namespace='{NAMESPACE}', lifetime='detached')"
+    )
+
+
+def test_another_namespace_is_another_actor(start: Start) -> None:
+    _, actor = start(Scorer)
+    ray.get(actor.score.remote([{"role": "user", "content": ""}], ["a"]))
+    name = uuid.uuid4().hex
+    ray.remote(Scorer).options(name=name, namespace="elsewhere", num_cpus=0).remote()  # type: ignore[attr-defined]
+    assert "no living actor" in (judge_of(name).judge([compare("a")])[0].reason or "")
+
+
+def test_an_actor_without_the_method_is_told_what_it_lacks(start: Start) -> None:
+    judge, _ = start(Scorer, method="judge")
+    assert "has no method `judge`; define it, or set judge.method" in (judge.judge([compare("a")])[0].reason or "")
+
+
+def test_an_actor_that_dies_fails_what_it_was_asked_and_nothing_gets_a_score(start: Start) -> None:
+    judge, _ = start(Scorer)
+    before, dead, after = judge.judge([compare("a"), compare("die"), compare("b")])
+    assert before.scores == (1.0,)
+    assert f"in namespace '{NAMESPACE}' died or cannot be reached; start it again. Ray: " in (dead.reason or "")
+    assert after.failed
+    assert judge.judge([compare("a")])[0].failed
+
+
+def test_an_actor_that_was_started_again_is_found_by_the_next_try(start: Start, tmp_path: Path) -> None:
+    class Phoenix:
+        """Dies once, in its first call; Ray starts it again."""
+
+        def score(self, prompt: list[dict[str, str]], responses: list[str]) -> list[float]:  # noqa: ARG002
+            try:
+                (tmp_path / "died").touch(exist_ok=False)
+            except FileExistsError:
+                return [1.0] * len(responses)
+            os._exit(1)
+
+    name = uuid.uuid4().hex
+    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": 1}
+    actor = ray.remote(Phoenix).options(**options).remote()  # type: ignore[attr-defined]
+    (said,) = judge_of(name, retries=6, retry_after_s=0.2).judge([compare("a", "b")])
+    assert said == Judgement(said.judge, (1.0, 1.0), tries=said.tries)
+    assert said.tries > 1
+    ray.kill(actor)
