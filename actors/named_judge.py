@@ -1,10 +1,10 @@
 """The judge that is a named Ray actor of the user's. What it is called with and what it answers: `ActorJudge` in the spec.
 
 The judge's actor opens it; it lives in the actors' layer as the only judge that needs Ray. Rules: the actor is looked up anew
-for every try, so that one that was started again is found. A call that raised, was late or answered what does not fit has
-failed, for its own comparisons alone. Where the actor is absent or dies there is a wait before the next try, twice as long
-each time. Batches that failed in the last try are asked once more one by one, so that a poisoned prompt does not take the
-others along. Nothing here starts, restarts or ends the user's actor.
+for every try, so that one that was started again is found, and waited for until it answers Ray; where that takes longer than
+`patience_s` in all, the judge raises JudgeUnreachable. A call that raised, was late, lost its actor, or answered what does not
+fit has failed, for its own comparisons alone. Batches that failed in the last try are asked once more one by one, so that a
+poisoned prompt does not take the others along. Nothing here starts, restarts or ends the user's actor.
 """
 
 import time
@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from xpo_ray.errors import JudgeUnreachable
 from xpo_ray.judges.judgement import Comparison, Judgement
 from xpo_ray.judges.returned import judgement_of
 from xpo_ray.judges.worker import listed
@@ -34,20 +35,17 @@ class NamedActor:
         self._name = f"actor:{spec.namespace}/{spec.name}"
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
-        """One Judgement per comparison; failed ones say why. Never raises for what the actor does."""
+        """One Judgement per comparison; failed ones say why. Raises JudgeUnreachable where the actor stays away."""
         said = dict.fromkeys(range(len(comparisons)), Judgement(self._name, reason="not tried"))
         tries: Counter[int] = Counter()
-        for number, size in enumerate(self._rounds()):
+        lookup = Lookup(self._spec, self._spec.patience_s)
+        for size in self._rounds():
             still_open = [index for index, judgement in said.items() if judgement.failed]
             if not still_open:
                 break
-            one = Round(self._spec, self._name, comparisons)
-            said |= one.tried([tuple(still_open[i : i + size]) for i in range(0, len(still_open), size)])
+            groups = [tuple(still_open[i : i + size]) for i in range(0, len(still_open), size)]
+            said |= Round(self._spec, self._name, comparisons).tried(lookup.actor(), groups)
             tries.update(still_open)
-            if one.gone and number >= self._spec.retries:
-                break
-            if one.gone:
-                time.sleep(self._spec.pause_s(number))
         return [replace(judgement, tries=tries[index]) for index, judgement in said.items()]
 
     def close(self) -> None:
@@ -57,6 +55,48 @@ class NamedActor:
         """For each try in turn: comparisons in one call."""
         alone = [1] if self._spec.batch > 1 else []
         return [self._spec.batch] * (self._spec.retries + 1) + alone
+
+
+@dataclass
+class Lookup:
+    """Finds the actor, and waits while it is absent or does not answer; `patience_s` is what is left for that."""
+
+    spec: ActorJudge
+    patience_s: float
+
+    def actor(self) -> Any:
+        """A handle of the actor, which has just answered Ray. Raises JudgeUnreachable."""
+        pauses = 0
+        while isinstance(found := self._found(), str):
+            if self.patience_s <= 0.0:
+                raise JudgeUnreachable(self._refusal(found))
+            pause_s = min(self.spec.pause_s(pauses), self.patience_s)
+            self.patience_s -= pause_s
+            pauses += 1
+            time.sleep(pause_s)
+        return found
+
+    def _found(self) -> Any:
+        """The actor, or what is wrong with it. Each look takes a part of the patience."""
+        try:
+            actor = ray.get_actor(self.spec.name, namespace=self.spec.namespace)
+        except ValueError:
+            return "there is none on this run's Ray cluster"
+        began, ready = time.monotonic(), actor.__ray_ready__.remote().future()
+        done, _ = wait([ready], max(self.patience_s, self.spec.timeout_s))
+        self.patience_s -= time.monotonic() - began
+        try:
+            return ready.result() and actor if done else "it is stuck in a call"
+        except RayError as error:
+            return f"it is dead or starts again: {_lines(error)[0]}"
+
+    def _refusal(self, why: str) -> str:
+        name, namespace = self.spec.name, self.spec.namespace
+        return (
+            f"the judge is the actor named {name!r} in namespace {namespace!r}, and {why}, for longer than judge.patience_s "
+            f"{self.spec.patience_s:g}. Start it there with .options(name={name!r}, namespace={namespace!r}, "
+            "lifetime='detached'), and go on with --resume; nothing is lost"
+        )
 
 
 @dataclass
@@ -75,15 +115,16 @@ class Round:
     spec: ActorJudge
     name: str
     comparisons: Sequence[Comparison]
-    gone: bool = False
-    """The actor was absent, or died, in this round."""
     said: dict[int, Judgement] = field(default_factory=dict)
 
-    def tried(self, groups: Sequence[Group]) -> dict[int, Judgement]:
+    def tried(self, actor: Any, groups: Sequence[Group]) -> dict[int, Judgement]:
         """A judgement for every comparison of the groups, each of which is one call."""
-        method = self._method()
-        if isinstance(method, str):
-            self._fail([index for group in groups for index in group], method)
+        method = getattr(actor, self.spec.method, None)
+        if method is None:
+            every = [index for group in groups for index in group]
+            self._fail(
+                every, f"the actor {self._who} has no method `{self.spec.method}`; define it, or set judge.method"
+            )
             return self.said
         waiting, running = deque(groups), dict[Future[Any], Call]()
         while waiting or running:
@@ -96,21 +137,6 @@ class Round:
     @property
     def _who(self) -> str:
         return f"named {self.spec.name!r} in namespace {self.spec.namespace!r}"
-
-    def _method(self) -> Any:
-        """The actor's method, or why there is none."""
-        try:
-            actor = ray.get_actor(self.spec.name, namespace=self.spec.namespace)
-        except ValueError:
-            self.gone = True
-            return (
-                f"there is no living actor {self._who} on this run's Ray cluster; start it there with .options(name="
-                f"{self.spec.name!r}, namespace={self.spec.namespace!r}, lifetime='detached')"
-            )
-        method = getattr(actor, self.spec.method, None)
-        if method is None:
-            return f"the actor {self._who} has no method `{self.spec.method}`; define it, or set judge.method"
-        return method
 
     def _sent(self, method: Any, group: Group) -> Call:
         asked = [self.comparisons[index] for index in group]
@@ -139,10 +165,7 @@ class Round:
         except RayTaskError as error:
             self._fail(group, f"the actor raised {_lines(error)[-1]}")
         except RayActorError as error:
-            self.gone = True
-            self._fail(
-                group, f"the actor {self._who} died or cannot be reached; start it again. Ray: {_lines(error)[0]}"
-            )
+            self._fail(group, f"the actor {self._who} died in the call, or before it. Ray: {_lines(error)[0]}")
         except RayError as error:
             self._fail(group, f"Ray lost the call: {type(error).__name__}: {_lines(error)[0]}")
         else:

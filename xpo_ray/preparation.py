@@ -14,7 +14,7 @@ from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError, JudgeError
 from xpo_ray.fingerprints import model_fingerprint
-from xpo_ray.judges.checks import check_judge, judge_digest, weights_digest
+from xpo_ray.judges.checks import check_judge, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
@@ -76,8 +76,8 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
         "gpu": False,
     }
-    if spec.judge is not None and (weights := weights_digest(spec.judge)) is not None:
-        fingerprints["judge"] = weights
+    if spec.judge is not None and (content := content_digest(spec.judge, folder)) is not None:
+        fingerprints["judge"] = content
     return Prepared(
         spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
     )

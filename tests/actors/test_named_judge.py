@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import ray
 
 from xpo_ray.actors.named_judge import NamedActor
+from xpo_ray.errors import JudgeUnreachable
 from xpo_ray.judges.judgement import Comparison, Judgement, Message, Response
 from xpo_ray.spec.judge import ActorJudge
 
@@ -110,7 +112,7 @@ def start() -> Iterator[Start]:
 
 
 def judge_of(name: str, **settings: Any) -> NamedActor:
-    given = {"retries": 0, "retry_after_s": 0.05, "timeout_s": 30.0} | settings
+    given = {"retries": 0, "retry_after_s": 0.05, "timeout_s": 30.0, "patience_s": 30.0} | settings
     return NamedActor(ActorJudge(kind="actor", name=name, namespace=NAMESPACE, **given))
 
 
@@ -174,13 +176,35 @@ def test_a_call_that_is_late_has_failed_and_is_cancelled(start: Start) -> None:
     assert late.reason == "the actor gave no answer within 0.05 s; the call was cancelled"
 
 
-def test_an_actor_that_is_absent_fails_by_name_after_its_tries() -> None:
-    (said,) = judge_of("nobody", retries=2).judge([compare("a", "b")])
-    assert said.tries == 3
-    assert said.reason == (
-        f"there is no living actor named 'nobody' in namespace '{NAMESPACE}' on this run's Ray cluster; start it there "
-        f"with .options(name='nobody', namespace='{NAMESPACE}', lifetime='detached')"
+def test_an_actor_that_stays_absent_is_out_of_reach_and_the_remedy_is_told() -> None:
+    with pytest.raises(JudgeUnreachable) as caught:
+        judge_of("nobody", patience_s=0.2).judge([compare("a", "b")])
+    assert str(caught.value) == (
+        f"the judge is the actor named 'nobody' in namespace '{NAMESPACE}', and there is none on this run's Ray cluster, for "
+        f"longer than judge.patience_s 0.2. Start it there with .options(name='nobody', namespace='{NAMESPACE}', "
+        "lifetime='detached'), and go on with --resume; nothing is lost"
     )
+
+
+def test_an_actor_that_is_started_while_the_judge_waits_is_found() -> None:
+    name, kept = uuid.uuid4().hex, []
+
+    def start_late() -> None:
+        time.sleep(0.5)
+        options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0}
+        kept.append(ray.remote(Scorer).options(**options).remote())  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=start_late)
+    thread.start()
+    assert judge_of(name).judge([compare("abc")])[0].scores == (3.0,)
+    thread.join()
+    ray.kill(kept[0])
+
+
+def test_an_actor_that_is_stuck_in_a_call_is_out_of_reach(start: Start) -> None:
+    judge, _ = start(Scorer, timeout_s=0.5, patience_s=0.5, retries=1)
+    with pytest.raises(JudgeUnreachable, match="and it is stuck in a call, for longer than"):
+        judge.judge([compare("hang")])
 
 
 def test_another_namespace_is_another_actor(start: Start) -> None:
@@ -188,7 +212,8 @@ def test_another_namespace_is_another_actor(start: Start) -> None:
     ray.get(actor.score.remote([{"role": "user", "content": ""}], ["a"]))
     name = uuid.uuid4().hex
     ray.remote(Scorer).options(name=name, namespace="elsewhere", num_cpus=0).remote()  # type: ignore[attr-defined]
-    assert "no living actor" in (judge_of(name).judge([compare("a")])[0].reason or "")
+    with pytest.raises(JudgeUnreachable, match="there is none on this run's Ray cluster"):
+        judge_of(name, patience_s=0.0).judge([compare("a")])
 
 
 def test_an_actor_without_the_method_is_told_what_it_lacks(start: Start) -> None:
@@ -197,15 +222,16 @@ def test_an_actor_without_the_method_is_told_what_it_lacks(start: Start) -> None
 
 
 def test_an_actor_that_dies_fails_what_it_was_asked_and_nothing_gets_a_score(start: Start) -> None:
-    judge, _ = start(Scorer)
+    judge, _ = start(Scorer, patience_s=1.0)
     before, dead, after = judge.judge([compare("a"), compare("die"), compare("b")])
     assert before.scores == (1.0,)
-    assert f"in namespace '{NAMESPACE}' died or cannot be reached; start it again. Ray: " in (dead.reason or "")
+    assert f"in namespace '{NAMESPACE}' died in the call, or before it. Ray: " in (dead.reason or "")
     assert after.failed
-    assert judge.judge([compare("a")])[0].failed
+    with pytest.raises(JudgeUnreachable):
+        judge.judge([compare("a")])
 
 
-def test_an_actor_that_was_started_again_is_found_by_the_next_try(start: Start, tmp_path: Path) -> None:
+def test_an_actor_that_was_started_again_is_found_by_the_next_try(tmp_path: Path) -> None:
     class Phoenix:
         """Dies once, in its first call; Ray starts it again."""
 
@@ -219,7 +245,6 @@ def test_an_actor_that_was_started_again_is_found_by_the_next_try(start: Start, 
     name = uuid.uuid4().hex
     options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": 1}
     actor = ray.remote(Phoenix).options(**options).remote()  # type: ignore[attr-defined]
-    (said,) = judge_of(name, retries=6, retry_after_s=0.2).judge([compare("a", "b")])
-    assert said == Judgement(said.judge, (1.0, 1.0), tries=said.tries)
-    assert said.tries > 1
+    (said,) = judge_of(name, retries=1).judge([compare("a", "b")])
+    assert said == Judgement(said.judge, (1.0, 1.0), tries=2)
     ray.kill(actor)

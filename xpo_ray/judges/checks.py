@@ -9,6 +9,8 @@ from xpo_ray.model_files import model_folder
 from xpo_ray.spec.judge import JudgeSpec, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import digest
 
+DECIDED_BY_CONTENT = ("reward_model",)
+
 
 def check_judge(spec: JudgeSpec, folder: Path) -> None:
     """Raises JudgeError where the judge cannot be imported, or its folder does not look like a reward model.
@@ -34,10 +36,15 @@ def judge_digest(spec: JudgeSpec, folder: Path) -> str:
     return digests[0] if spec.kind != "ensemble" else digest(digests)
 
 
-def weights_digest(spec: JudgeSpec) -> str | None:
-    """What of a judge decides the result and stands in no field of its spec: the weights of its models; None without any."""
-    models = [model_fingerprint(j.path) for _, j in single_judges(spec, "judge") if j.kind == "reward_model"]
-    return models[0] if spec.kind == "reward_model" else digest(models) if models else None
+def content_digest(spec: JudgeSpec, folder: Path) -> str | None:
+    """What of a judge decides the result and stands in no field of its spec: the content of its files; None without any.
+
+    The source of a function is no part of it: one that failed may be mended, and the run goes on.
+    """
+    digests = [_digest(judge, folder) for _, judge in single_judges(spec, "judge") if judge.kind in DECIDED_BY_CONTENT]
+    if spec.kind == "ensemble":
+        return digest(digests) if digests else None
+    return digests[0] if digests else None
 
 
 def _digest(spec: SingleJudge, folder: Path) -> str:

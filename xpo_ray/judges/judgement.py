@@ -53,7 +53,8 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError."""
+    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError, or
+    JudgeUnreachable where an endpoint is down and waiting can help."""
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
 
@@ -61,14 +62,13 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class Counting(Protocol):
-    """A judge that counts what its judgements do not tell, such as answers that it knew already."""
+class Metered(Protocol):
+    """A judge that counts what it takes: requests, tokens, money."""
 
     def take_counts(self) -> dict[str, float]:
-        """The counts since they were last taken."""
-        ...
+        """By name, since the last time it was asked."""
 
 
 def counts_of(judge: Judge) -> dict[str, float]:
     """What a judge has counted since it was last asked; nothing where it does not count."""
-    return judge.take_counts() if isinstance(judge, Counting) else {}
+    return judge.take_counts() if isinstance(judge, Metered) else {}

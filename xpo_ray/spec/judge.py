@@ -97,11 +97,14 @@ class ActorJudge(JudgeBase):
     """Calls in flight at once. More than one needs an actor that takes several at a time: waiting counts as time."""
     timeout_s: PositiveFloat = operational(60.0)
     """For one call; then it is cancelled, as far as Ray can, and counts as failed."""
+    patience_s: NonNegativeFloat = operational(300.0)
+    """How long, in one shard, the actor may be absent, start again or be stuck in a call before the run stops. Nothing is lost:
+    it goes on when the actor is there."""
     retry_after_s: PositiveFloat = operational(1.0)
-    """Wait before the actor is looked up again where it was absent or died; twice as long each time, 30 s at most."""
+    """Wait before an actor that is absent is looked up again; twice as long each time, 30 s at most."""
 
     def pause_s(self, pauses: int) -> float:
-        """The wait after that many waits in one call."""
+        """The wait after that many waits in a row."""
         return min(self.retry_after_s * 2.0 ** min(pauses, 16), 30.0)
 
     @property
@@ -110,13 +113,14 @@ class ActorJudge(JudgeBase):
         return self.batch_size if self.method == "judge" else 1
 
     def longest_s(self, prompts: int) -> float:
-        rounds, alone = self.retries + 1, prompts if self.batch > 1 else 0
-        calls = rounds * -(-prompts // self.batch) + alone
-        return calls * self.timeout_s + sum(self.pause_s(n) for n in range(rounds))
+        alone = prompts if self.batch > 1 else 0
+        calls = (self.retries + 1) * -(-prompts // self.batch) + alone
+        return (calls + 1) * self.timeout_s + self.patience_s  # a look at the actor may take a call's time
 
 
-SingleJudge = Annotated[PythonJudge | RewardModelJudge | ActorJudge, Field(discriminator="kind")]
+Single = PythonJudge | RewardModelJudge | ActorJudge
 """Every judge that may stand alone or be a member of an ensemble."""
+SingleJudge = Annotated[Single, Field(discriminator="kind")]
 
 
 class MemberSpec(Spec):
@@ -190,7 +194,7 @@ class EnsembleJudge(JudgeBase):
         return self
 
 
-JudgeSpec = Annotated[PythonJudge | RewardModelJudge | ActorJudge | EnsembleJudge, Field(discriminator="kind")]
+JudgeSpec = Annotated[Single | EnsembleJudge, Field(discriminator="kind")]
 
 
 def single_judges(spec: JudgeSpec, field: str) -> list[tuple[str, SingleJudge]]:
