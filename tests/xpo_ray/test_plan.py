@@ -15,7 +15,7 @@ from xpo_ray.model_files import Architecture, architecture, model_folder, parame
 from xpo_ray.plan import Plan, plan, render
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.memory import LIBRARIES, WORKER
-from xpo_ray.plan.processes import pool_sizes
+from xpo_ray.plan.processes import judge_replicas, pool_sizes
 from xpo_ray.spec import RunSpec
 
 SELM = {"kind": "selm"}
@@ -316,6 +316,44 @@ def test_a_reward_model_counts_its_weights(folder: Path) -> None:
     made = plan(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}}))
     role = next(r for r in made.roles if r.role == "judge")
     assert (role.processes, role.parts["weights"]) == (2, 2 * parameters(folder / "model"))
+
+
+def test_an_ensemble_holds_all_its_members_in_one_process_for_each_core(folder: Path) -> None:
+    reward = {"kind": "reward_model", "path": str(folder / "model")}
+    python = {"kind": "python", "function": "rewards:score"}
+    members = [
+        {"judge": j} for j in (reward, python, reward | {"dtype": "bfloat16"}, {"kind": "actor", "name": "mine"})
+    ]
+    raw = spec(folder, SELM).model_dump() | {"judge": {"kind": "ensemble", "members": members}}
+    n, alone = parameters(folder / "model"), plan(RunSpec.model_validate(raw | {"judge": reward})).roles[-1]
+    role = plan(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}})).roles[-1]
+    assert (role.role, role.processes, role.parts["libraries"]) == ("judge", 2, LIBRARIES)
+    assert role.parts["weights"] == 4 * n + 2 * n
+    assert role.parts["activations"] == 1.5 * alone.parts["activations"]
+    assert role.unknown == "your function's own memory, your actor's own memory"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "replicas"),
+    [
+        (["reward_model"], 4),
+        (["python"], 1),
+        (["actor"], 1),
+        (["python", "actor"], 1),
+        (["python", "reward_model"], 4),
+    ],
+)
+def test_a_judge_that_computes_has_a_process_for_each_core(folder: Path, kinds: list[str], replicas: int) -> None:
+    known = {
+        "reward_model": {"kind": "reward_model", "path": "./reward"},
+        "python": {"kind": "python", "function": "rewards:score"},
+        "actor": {"kind": "actor", "name": "mine"},
+    }
+    several = {"kind": "ensemble", "members": [{"judge": known[kind]} for kind in kinds]}
+    raw = spec(folder, SELM).model_dump() | {"judge": several if len(kinds) > 1 else known[kinds[0]]}
+    assert judge_replicas(RunSpec.model_validate(raw), cores=4) == replicas
+    asked = RunSpec.model_validate(raw | {"resources": {"judge_replicas": 3}})
+    assert judge_replicas(asked, cores=4) == 3
 
 
 @pytest.mark.parametrize(
