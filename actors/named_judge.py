@@ -85,10 +85,10 @@ class Lookup:
         began, ready = time.monotonic(), actor.__ray_ready__.remote().future()
         done, _ = wait([ready], max(self.patience_s, self.spec.timeout_s))
         self.patience_s -= time.monotonic() - began
-        try:
-            return ready.result() and actor if done else "it is stuck in a call"
-        except RayError as error:
-            return f"it is dead or starts again: {_lines(error)[0]}"
+        if not done:
+            return "it is stuck in a call"
+        error = ready.exception()
+        return actor if error is None else f"it is dead or starts again: {_lines(error)[0]}"
 
     def _refusal(self, why: str) -> str:
         name, namespace = self.spec.name, self.spec.namespace
@@ -129,23 +129,31 @@ class Round:
         waiting, running = deque(groups), dict[Future[Any], Call]()
         while waiting or running:
             while waiting and len(running) < self.spec.concurrency:
-                call = self._sent(method, waiting.popleft())
-                running[call.ref.future()] = call
-            self._take_answers(running)
+                if (call := self._sent(method, waiting.popleft())) is not None:
+                    running[call.ref.future()] = call
+            if running:
+                self._take_answers(running)
         return self.said
 
     @property
     def _who(self) -> str:
         return f"named {self.spec.name!r} in namespace {self.spec.namespace!r}"
 
-    def _sent(self, method: Any, group: Group) -> Call:
+    def _sent(self, method: Any, group: Group) -> Call | None:
+        """The call under way; None where Ray does not take it, as the method has other parameters."""
+        try:
+            ref = method.remote(*self._arguments(group))
+        except (TypeError, RayError) as error:
+            self._fail(group, f"`{self.spec.method}` of the actor {self._who} cannot be called: {_lines(error)[-1]}")
+            return None
+        return Call(group, ref, time.monotonic() + self.spec.timeout_s)
+
+    def _arguments(self, group: Group) -> tuple[Any, ...]:
         asked = [self.comparisons[index] for index in group]
         if self.spec.method == "judge":
-            ref = method.remote([_plain(comparison) for comparison in asked])
-        else:
-            (one,) = asked
-            ref = method.remote([dict(turn) for turn in one.prompt], [response.text for response in one.responses])
-        return Call(group, ref, time.monotonic() + self.spec.timeout_s)
+            return ([_plain(comparison) for comparison in asked],)
+        (one,) = asked
+        return [dict(turn) for turn in one.prompt], [response.text for response in one.responses]
 
     def _take_answers(self, running: dict["Future[Any]", Call]) -> None:
         """Wait for an answer or for a call that is late, and take all that have come."""

@@ -221,6 +221,31 @@ def test_an_actor_without_the_method_is_told_what_it_lacks(start: Start) -> None
     assert "has no method `judge`; define it, or set judge.method" in (judge.judge([compare("a")])[0].reason or "")
 
 
+def test_an_actor_whose_method_takes_other_parameters_is_told_so(start: Start) -> None:
+    class Odd:
+        def score(self, prompt: Any) -> Any:
+            return prompt
+
+    judge, _ = start(Odd)
+    assert "`score` of the actor named " in (reason := judge.judge([compare("a")])[0].reason or "")
+    assert "cannot be called: too many positional arguments" in reason
+
+
+def test_an_answer_of_a_class_that_this_process_does_not_know_is_a_failed_judgement(start: Start) -> None:
+    class Returns:
+        def score(self, prompt: Any, responses: Any) -> Any:  # noqa: ARG002
+            class Unknown:
+                def __reduce__(self) -> Any:
+                    return __import__, ("not_installed_anywhere",)
+
+            return Unknown()
+
+    judge, _ = start(Returns)
+    (said,) = judge.judge([compare("a")])
+    assert said.failed
+    assert "not_installed_anywhere" in (said.reason or "")
+
+
 def test_an_actor_that_dies_fails_what_it_was_asked_and_nothing_gets_a_score(start: Start) -> None:
     judge, _ = start(Scorer, patience_s=1.0)
     before, dead, after = judge.judge([compare("a"), compare("die"), compare("b")])

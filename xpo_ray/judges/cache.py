@@ -61,8 +61,9 @@ class Cached:
 
     def take_counts(self) -> dict[str, float]:
         """`cached_responses`, and the counts of the judge behind."""
-        hits, self._hits = self._hits, 0
-        return counts_of(self._judge) | {HITS: float(hits)}
+        behind, hits = counts_of(self._judge), self._hits
+        self._hits = 0
+        return behind | {HITS: behind.get(HITS, 0.0) + hits}
 
     def close(self) -> None:
         self._judge.close()

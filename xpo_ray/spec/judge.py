@@ -159,8 +159,9 @@ class EnsembleJudge(JudgeBase):
     unsure of, and there the second's verdict stands."""
     normalise: Literal["none", "standardise", "rank"] = "standardise"
     """Among the candidates of one prompt, so that no member's scale outweighs another's: `standardise` takes scores minus their
-    mean over their standard deviation, `rank` the share of the other candidates that are beaten. `none` takes scores as they
-    are, in one unit; where a member gives win probabilities, win probabilities are averaged."""
+    mean over their standard deviation, `rank` the share of the other candidates that are beaten; of two candidates both are
+    votes, and a response alone has no score. `none` takes scores as they are, in one unit, and where a member gives win
+    probabilities averages win probabilities. The formulas stand in xpo_ray/judges/combination.py."""
     min_members: int | None = Field(None, ge=1)
     """Members that must have judged a prompt, else its judgement fails. Default: all."""
     unsure_below: PositiveFloat | None = None

@@ -134,6 +134,13 @@ def test_a_zero_is_a_score_that_is_known() -> None:
     assert judge.asked == [("",)]
 
 
+def test_hits_of_two_caches_one_behind_the_other_add_up() -> None:
+    cached = CachedJudgements(CachedScores(Lengths(), 10), 10)
+    cached.judge([compare("a", "bb")])
+    cached.judge([compare("a", "bb"), compare("bb", "ccc")])
+    assert cached.take_counts()["cached_responses"] == 2.0 + 1.0
+
+
 def test_the_judge_behind_ends_with_its_cache() -> None:
     judge = Lengths()
     CachedScores(judge, 1).close()
