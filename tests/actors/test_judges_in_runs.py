@@ -1,10 +1,9 @@
 """Whole runs whose judge is an ensemble, a user's actor, or several replicas: what they commit, and that they end alike."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import ray
 
@@ -43,25 +42,34 @@ def reward_model_folder(path: Path) -> Path:
     return path
 
 
-def ensemble(world: World, **settings: Any) -> dict[str, Any]:
-    """The world's SELM with two judges; the function counts twice."""
+def small(world: World, judge: dict[str, Any]) -> dict[str, Any]:
+    """Two shards of the world's SELM, one iteration, without evaluation."""
+    data = {k: v for k, v in world.raw["data"].items() if k != "evaluation"}
+    source = {**data["source"], "limit": 16}
+    return {**world.raw, "judge": judge, "data": {**data, "source": source, "partitions": 1}}
+
+
+def members(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A function and a reward model."""
     folder = world.folder / "reward"
     if not folder.exists():
         reward_model_folder(folder)
-    reward = {"kind": "reward_model", "path": "./reward", "max_tokens": 256}
-    members = [{"judge": VOWELS, "weight": 2.0}, {"judge": reward}]
-    return {**world.raw, "judge": {"kind": "ensemble", "members": members, **settings}}
+    return VOWELS, {"kind": "reward_model", "path": "./reward", "max_tokens": 256}
 
 
-def judgements(ran: Ran) -> list[dict[str, Any]]:
+def ensemble(world: World) -> dict[str, Any]:
+    """Both; the function counts twice."""
+    function, reward = members(world)
+    return {"kind": "ensemble", "members": [{"judge": function, "weight": 2.0}, {"judge": reward}]}
+
+
+def judgements(ran: Ran, iterations: int, shards: int) -> list[dict[str, Any]]:
     """Of all prompts of a run, in order."""
-    storage, tables = LocalStorage(ran.result.root, 1), list[pa.Table]()
-    for t in (1, 2):
-        for k in range(3):
-            commit = storage.find(f"iteration-{t:04d}/scored/shard-{k:05d}")
-            assert commit is not None
-            tables.append(storage.read_table(commit))
-    return [row for table in tables for row in table["judgement"].to_pylist()]
+    storage = LocalStorage(ran.result.root, ran.result.attempts)
+    keys = [f"iteration-{t + 1:04d}/scored/shard-{k:05d}" for t in range(iterations) for k in range(shards)]
+    commits = [commit for key in keys if (commit := storage.find(key)) is not None]
+    assert len(commits) == len(keys)
+    return [row for commit in commits for row in storage.read_table(commit)["judgement"].to_pylist()]
 
 
 def counted(ran: Ran, name: str) -> float:
@@ -69,8 +77,8 @@ def counted(ran: Ran, name: str) -> float:
 
 
 def test_an_ensemble_of_a_function_and_a_reward_model_judges_a_run(world: World) -> None:
-    ran = world.run("ensemble", raw=ensemble(world))
-    said = judgements(ran)
+    ran = world.run("ensemble", raw={**world.raw, "judge": ensemble(world)})
+    said = judgements(ran, 2, 3)
     assert len(said) == 48
     assert {j["judge"] for j in said} == {"ensemble(python:vowels:score + reward_model:reward)"}
     assert all(len(j["scores"]) == 3 and sum(j["scores"]) == pytest.approx(0.0, abs=1e-9) for j in said)
@@ -82,24 +90,22 @@ def test_an_ensemble_of_a_function_and_a_reward_model_judges_a_run(world: World)
 
 @pytest.mark.long
 def test_one_replica_of_an_ensemble_gives_what_two_give(world: World) -> None:
-    one = world.run("ensemble-of-one", "resources.judge_replicas=1", raw=ensemble(world))
-    two = world.run("ensemble-of-two", "resources.judge_replicas=2", raw=ensemble(world))
-    assert judgements(one) == judgements(two)
+    raw = small(world, ensemble(world))
+    one = world.run("ensemble-of-one", "resources.judge_replicas=1", raw=raw)
+    two = world.run("ensemble-of-two", "resources.judge_replicas=2", raw=raw)
+    assert judgements(one, 1, 2) == judgements(two, 1, 2)
     assert model_digest(one.result.root) == model_digest(two.result.root)
 
 
 @pytest.mark.long
 def test_a_cheap_judge_sends_on_what_it_is_unsure_of(world: World) -> None:
-    ran = world.run("cheap", raw={**world.raw, "judge": cheap(world)})
-    dear = [j for j in judgements(ran) if j["judge"] == "ensemble(reward_model:reward)"]
-    assert 0 < len(dear) < 48
+    function, reward = members(world)
+    judge = {"kind": "ensemble", "members": [{"judge": function}, {"judge": reward}]}
+    ran = world.run("cheap", raw=small(world, judge | {"combine": "cheap_then_dear", "unsure_below": 0.3}))
+    dear = [j for j in judgements(ran, 1, 2) if j["judge"] == "ensemble(reward_model:reward)"]
+    assert 0 < len(dear) < 16
     assert counted(ran, "asked_dear") == len(dear)
     assert all(j["disagreement"] is not None for j in dear)
-
-
-def cheap(world: World) -> dict[str, Any]:
-    members = [{"judge": member["judge"]} for member in ensemble(world)["judge"]["members"]]
-    return {"kind": "ensemble", "members": members, "combine": "cheap_then_dear", "unsure_below": 0.3}
 
 
 @pytest.mark.long
@@ -117,7 +123,7 @@ class Vowels:
 
 
 @pytest.fixture
-def vowels() -> Iterator[Any]:
+def vowels() -> Iterator[Callable[[], None]]:
     """Starts the actor; it ends with the test."""
     started = []
 
@@ -134,11 +140,12 @@ ACTOR = {"kind": "actor", "name": "vowels", "patience_s": 0.5}
 
 
 def test_an_actor_of_the_users_judges_a_run_and_where_it_is_absent_the_run_can_go_on(
-    world: World, selm: Ran, vowels: Any
+    world: World, vowels: Callable[[], None]
 ) -> None:
     with pytest.raises(JudgeUnreachable, match="there is none on this run's Ray cluster"):
-        world.run("named", raw={**world.raw, "judge": ACTOR})
+        world.run("named", raw=small(world, ACTOR))
     vowels()
-    ran = world.run("named", raw={**world.raw, "judge": ACTOR}, resume=True)
-    assert model_digest(ran.result.root) == model_digest(selm.result.root)
+    ran = world.run("named", raw=small(world, ACTOR), resume=True)
     assert ran.result.attempts == 2
+    alike = world.run("not-named", raw=small(world, VOWELS))
+    assert model_digest(ran.result.root) == model_digest(alike.result.root)

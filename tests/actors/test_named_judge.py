@@ -235,7 +235,7 @@ def test_an_answer_of_a_class_that_this_process_does_not_know_is_a_failed_judgem
     class Returns:
         def score(self, prompt: Any, responses: Any) -> Any:  # noqa: ARG002
             class Unknown:
-                def __reduce__(self) -> Any:
+                def __reduce__(self) -> tuple[object, ...]:
                     return __import__, ("not_installed_anywhere",)
 
             return Unknown()

@@ -26,7 +26,7 @@ class Ensemble:
         self._counts: Counter[str] = Counter()
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
-        """One Judgement per comparison. Raises JudgeError where a member does."""
+        """One Judgement per comparison. Raises what a member raises: JudgeError, JudgeUnreachable."""
         judging = self._by_all if self._spec.combine == "mean" else self._cheap_then_dear
         judgements = judging(comparisons)
         self._counts["disagreed"] += sum((judgement.disagreement or 0.0) > 0.0 for judgement in judgements)
