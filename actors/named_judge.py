@@ -31,20 +31,20 @@ class NamedActor:
     """A Judge whose answers come from an actor that the user runs."""
 
     def __init__(self, spec: ActorJudge) -> None:
-        self._spec = spec
+        self.spec = spec
         self._name = f"actor:{spec.namespace}/{spec.name}"
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison; failed ones say why. Raises JudgeUnreachable where the actor stays away."""
         said = dict.fromkeys(range(len(comparisons)), Judgement(self._name, reason="not tried"))
         tries: Counter[int] = Counter()
-        lookup = Lookup(self._spec, self._spec.patience_s)
+        lookup = Lookup(self.spec, self.spec.patience_s)
         for size in self._rounds():
             still_open = [index for index, judgement in said.items() if judgement.failed]
             if not still_open:
                 break
             groups = [tuple(still_open[i : i + size]) for i in range(0, len(still_open), size)]
-            said |= Round(self._spec, self._name, comparisons).tried(lookup.actor(), groups)
+            said |= Round(self.spec, self._name, comparisons).tried(lookup.actor(), groups)
             tries.update(still_open)
         return [replace(judgement, tries=tries[index]) for index, judgement in said.items()]
 
@@ -53,8 +53,8 @@ class NamedActor:
 
     def _rounds(self) -> list[int]:
         """For each try in turn: comparisons in one call."""
-        alone = [1] if self._spec.batch > 1 else []
-        return [self._spec.batch] * (self._spec.retries + 1) + alone
+        alone = [1] if self.spec.batch > 1 else []
+        return [self.spec.batch] * (self.spec.retries + 1) + alone
 
 
 @dataclass

@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 import ray
 
+from tests.actors.test_judge import ROW, drawn
+from xpo_ray.actors.judge import JudgeActor
 from xpo_ray.actors.named_judge import NamedActor
+from xpo_ray.actors.placement import start_actor
+from xpo_ray.actors.watchdog import PULSE
 from xpo_ray.errors import JudgeUnreachable
 from xpo_ray.judges.judgement import Comparison, Judgement, Message, Response
 from xpo_ray.spec.judge import ActorJudge
@@ -272,4 +276,18 @@ def test_an_actor_that_was_started_again_is_found_by_the_next_try(tmp_path: Path
     actor = ray.remote(Phoenix).options(**options).remote()  # type: ignore[attr-defined]
     (said,) = judge_of(name, retries=1).judge([compare("a", "b")])
     assert said == Judgement(said.judge, (1.0, 1.0), tries=2)
+    ray.kill(actor)
+
+
+def test_the_judges_own_actor_asks_the_users_actor_and_has_a_pulse_meanwhile(start: Start, tmp_path: Path) -> None:
+    judge, users = start(Slow)
+    asked = ActorJudge(kind="actor", name=judge.spec.name, namespace=NAMESPACE)
+    actor = start_actor(JudgeActor, f"judge of {judge.spec.name}", asked, str(tmp_path), pulse=True)
+    shard = drawn(([7, 1], [5, 1, 1]), ([5], [6, 7]))
+    ref = actor.prefer.remote(shard, ROW, 0, 1)
+    assert ray.get(actor.pulse.options(concurrency_group=PULSE).remote()) is None
+    table, summary = ray.get(ref)
+    assert [j["scores"] for j in table["judgement"].to_pylist()] == [[1.0, 1.0], [1.0, 1.0]]
+    assert (summary.counts["ties"], summary.counts["failed"]) == (2.0, 0.0)
+    assert ray.get(users.seen.remote()) == 1
     ray.kill(actor)
