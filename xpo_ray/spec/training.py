@@ -75,7 +75,7 @@ class ResourcesSpec(Spec):
     engine_replicas: int | None = operational(None, ge=1)
     """Engines of each set of weights (policy, fixed reference). Default: one per core on a CPU, each with one thread."""
     judge_replicas: int | None = operational(None, ge=1)
-    """Default: one; of a reward model one per core on a CPU, each with one thread."""
+    """Default: one; of a reward model, or an ensemble with one, one per core on a CPU, each with one thread."""
     trainer_threads: int | None = operational(None, ge=1)
     """Default: one per core."""
     max_shards_in_flight: int | None = operational(None, ge=1)
