@@ -139,13 +139,22 @@ def vowels() -> Iterator[Callable[[], None]]:
 ACTOR = {"kind": "actor", "name": "vowels", "patience_s": 0.5}
 
 
-def test_an_actor_of_the_users_judges_a_run_and_where_it_is_absent_the_run_can_go_on(
+def test_an_actor_of_the_users_judges_a_run(world: World, vowels: Callable[[], None]) -> None:
+    vowels()
+    said = judgements(world.run("named", raw=small(world, ACTOR)), 1, 2)
+    assert len(said) == 16
+    assert {j["judge"] for j in said} == {"actor:judges/vowels"}
+    assert all(len(j["scores"]) == 3 for j in said)
+
+
+@pytest.mark.long
+def test_a_run_whose_actor_is_absent_goes_on_when_it_is_there_and_ends_as_with_a_function(
     world: World, vowels: Callable[[], None]
 ) -> None:
     with pytest.raises(JudgeUnreachable, match="there is none on this run's Ray cluster"):
-        world.run("named", raw=small(world, ACTOR))
+        world.run("absent", raw=small(world, ACTOR))
     vowels()
-    ran = world.run("named", raw=small(world, ACTOR), resume=True)
+    ran = world.run("absent", raw=small(world, ACTOR), resume=True)
     assert ran.result.attempts == 2
-    alike = world.run("not-named", raw=small(world, VOWELS))
+    alike = world.run("function", raw=small(world, VOWELS))
     assert model_digest(ran.result.root) == model_digest(alike.result.root)
