@@ -101,7 +101,7 @@ def test_one_replica_of_an_ensemble_gives_what_two_give(world: World) -> None:
 def test_a_cheap_judge_sends_on_what_it_is_unsure_of(world: World) -> None:
     function, reward = members(world)
     judge = {"kind": "ensemble", "members": [{"judge": function}, {"judge": reward}]}
-    ran = world.run("cheap", raw=small(world, judge | {"combine": "cheap_then_dear", "unsure_below": 0.3}))
+    ran = world.run("cheap", raw=small(world, judge | {"combine": "cheap_then_dear", "unsure_below": 0.1}))
     dear = [j for j in judgements(ran, 1, 2) if j["judge"] == "ensemble(reward_model:reward)"]
     assert 0 < len(dear) < 16
     assert counted(ran, "asked_dear") == len(dear)
