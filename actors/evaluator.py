@@ -111,7 +111,7 @@ class Evaluator:
             ref, done = await self.roles.evaluation_judge.call("held_out", drawn, base, before, priority=LOW)
             await self.roles.clerk.call("publish", key, ref, priority=LOW)
             self.reporter.emit(
-                ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts={})
+                ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts=done.counts)
             )
             return await ref
         return await read_table.remote(self.storage, commit)

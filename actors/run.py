@@ -26,6 +26,7 @@ from xpo_ray.crashpoints import crash_point
 from xpo_ray.decisions import PATIENCE, checkpoint_due, evaluation_due, flat_loss
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.ledger import Ledger
+from xpo_ray.plan.processes import computes
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import Stopwatch
 from xpo_ray.rates import learning_rate
@@ -311,8 +312,7 @@ def _scheduler(
     def prompts(iteration: int, shard: int) -> pa.Table:
         return prepared.prompts.take(schedule.shard_prompts(iteration, shard))
 
-    computes = spec.judge is not None and spec.judge.kind in ("reward_model", "pairrm")
-    waits = not computes  # a judge that computes leaves no core free
+    waits = spec.judge is None or not computes(spec.judge)  # a judge that computes leaves no core free
 
     def quiet() -> bool:
         return (

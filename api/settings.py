@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Python judges that specs may name: module:function, or module:*; nothing else is ever imported."""
     plugin_path: Names = ()
     """Folders in which plug-ins are looked up."""
+    judge_actors: Names = ()
+    """Named Ray actors that specs may have as judges: namespace/name, or namespace/*."""
     http_hosts: Names = ()
     """Hosts that HTTP judges and webhooks may call: name (at its standard port) or name:port."""
     secrets_file: Path | None = None
@@ -92,7 +94,9 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     log_level: str = "INFO"
 
-    @field_validator("roots", "repositories", "plugins", "plugin_path", "http_hosts", "trusted_hosts", mode="before")
+    @field_validator(
+        "roots", "repositories", "plugins", "plugin_path", "judge_actors", "http_hosts", "trusted_hosts", mode="before"
+    )
     @classmethod
     def _list(cls, value: Any) -> Any:
         """A list, a JSON list, or names separated by commas."""

@@ -15,7 +15,7 @@ from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError, JudgeError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
-from xpo_ray.judges.checks import check_judge, judge_digest
+from xpo_ray.judges.checks import check_judge, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
@@ -79,8 +79,8 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         "gpu": gpu,
         "engine": installed_vllm() if spec.sampling.engine == "vllm" else None,
     }
-    if spec.judge is not None and spec.judge.kind in ("reward_model", "pairrm"):
-        fingerprints["judge"] = record["judge_source"]["judge"]
+    if spec.judge is not None and (content := content_digest(spec.judge, folder)) is not None:
+        fingerprints["judge"] = content
     return Prepared(
         spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
     )

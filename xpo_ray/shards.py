@@ -49,6 +49,7 @@ CANDIDATES = pa.schema([*PROMPT_FIELDS, pa.field("candidates", pa.list_(CANDIDAT
 
 # status: "judged", "given" (the dataset's own pair) or "failed" (then `reason` says why and the prompt is dropped).
 # scores[K]: higher is better; null where a candidate has none. wins[K][K]: P(row beats column), or null.
+# disagreement: of an ensemble, the weighted share of its members that do not put its best candidate above its worst, ties half.
 JUDGEMENT = pa.struct(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -57,6 +58,7 @@ JUDGEMENT = pa.struct(
         pa.field("judge", pa.string(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("tries", pa.int32(), nullable=False),
+        pa.field("disagreement", pa.float64()),
     ]
 )
 
@@ -87,7 +89,14 @@ SCHEMAS: dict[Stage, pa.Schema] = {"candidates": CANDIDATES, "preferences": PREF
 
 
 def with_column(table: pa.Table, schema: pa.Schema, **columns: list[object]) -> pa.Table:
-    """The table of the next stage: its columns and new ones, in the declared schema."""
-    arrays = {name: table[name] for name in table.column_names if name in schema.names}
+    """The table of the next stage: its columns and new ones, in the declared schema.
+
+    A column that was committed before its type had gained a nullable field has null there.
+    """
+    arrays = {name: _typed(table[name], schema.field(name).type) for name in table.column_names if name in schema.names}
     arrays |= {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
     return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+def _typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == kind else column.cast(kind)

@@ -17,6 +17,7 @@ from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.errors import SpecError
+from xpo_ray.spec.judge import ActorJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import parse_spec
 from xpo_ray.spec.run import RunSpec
 
@@ -117,17 +118,8 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
         _check_model(settings, spec.model.path, "spec.model.path")
     _check_template(settings, getattr(spec.model, "chat_template", None), "spec.model.chat_template")
     for judge, field in ((spec.judge, "spec.judge"), (spec.evaluation.judge, "spec.evaluation.judge")):
-        if judge is None:
-            continue
-        if judge.kind == "python":
-            _check_plugin(settings, judge.function, f"{field}.function")
-        elif judge.kind == "pairrm":
-            _check_model(settings, judge.path, f"{field}.path")
-            if judge.backbone is not None:
-                _check_model(settings, judge.backbone, f"{field}.backbone")
-        else:
-            _check_model(settings, judge.path, f"{field}.path")
-            _check_template(settings, judge.chat_template, f"{field}.chat_template")
+        for place, single in () if judge is None else single_judges(judge, field):
+            _check_judge(settings, single, place)
     for number, export in enumerate(spec.exports):
         needs = SENDS_BY.get(export.kind, ())
         if needs and not set(needs) & set(asked_secrets):
@@ -135,6 +127,21 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
                 f"{export.kind} sends data out; ask for one of the operator's secrets {', '.join(needs)} in `secrets`"
             )
             raise Refusal(422, "spec_invalid", detail, field=f"spec.exports.{number}")
+
+
+def _check_judge(settings: Settings, judge: SingleJudge, field: str) -> None:
+    match judge.kind:
+        case "python":
+            _check_plugin(settings, judge.function, f"{field}.function")
+        case "actor":
+            _check_actor(settings, judge, f"{field}.name")
+        case "reward_model":
+            _check_model(settings, judge.path, f"{field}.path")
+            _check_template(settings, judge.chat_template, f"{field}.chat_template")
+        case "pairrm":
+            _check_model(settings, judge.path, f"{field}.path")
+            if judge.backbone is not None:
+                _check_model(settings, judge.backbone, f"{field}.backbone")
 
 
 def _check_files(services: Services, path: str, field: str) -> None:
@@ -173,6 +180,18 @@ def _check_plugin(settings: Settings, function: str, field: str) -> None:
             422,
             "plugin_not_allowed",
             f"{field} {function!r:.200}: not on the operator's list of plug-ins; ask for --plugin module:function",
+            field=field,
+        )
+
+
+def _check_actor(settings: Settings, judge: ActorJudge, field: str) -> None:
+    """By namespace and name: runs of others have actors on the same cluster."""
+    if not any(fnmatchcase(f"{judge.namespace}/{judge.name}", pattern) for pattern in settings.judge_actors):
+        raise Refusal(
+            422,
+            "actor_not_allowed",
+            f"{field} {judge.name!r:.100} in namespace {judge.namespace!r:.100}: not on the operator's list of judges; ask for "
+            "--judge-actor namespace/name",
             field=field,
         )
 

@@ -333,6 +333,46 @@ def test_pairrm_counts_its_weights_its_positions_and_the_bias_of_its_attention(f
     assert judge_replicas(made, cores=3) == 3
 
 
+def test_an_ensemble_holds_all_its_members_in_one_process_for_each_core(folder: Path) -> None:
+    reward = {"kind": "reward_model", "path": str(folder / "model")}
+    python = {"kind": "python", "function": "rewards:score"}
+    members = [
+        {"judge": j} for j in (reward, python, reward | {"dtype": "bfloat16"}, {"kind": "actor", "name": "mine"})
+    ]
+    raw = spec(folder, SELM).model_dump() | {"judge": {"kind": "ensemble", "members": members}}
+    n, alone = parameters(folder / "model"), plan(RunSpec.model_validate(raw | {"judge": reward})).roles[-1]
+    role = plan(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}})).roles[-1]
+    assert (role.role, role.processes, role.parts["libraries"]) == ("judge", 2, LIBRARIES)
+    assert role.parts["weights"] == 4 * n + 2 * n
+    assert role.parts["activations"] == 1.5 * alone.parts["activations"]
+    assert role.unknown == "your function's own memory, your actor's own memory"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "replicas"),
+    [
+        (["reward_model"], 4),
+        (["pairrm"], 4),
+        (["python"], 1),
+        (["actor"], 1),
+        (["python", "actor"], 1),
+        (["python", "reward_model"], 4),
+    ],
+)
+def test_a_judge_that_computes_has_a_process_for_each_core(folder: Path, kinds: list[str], replicas: int) -> None:
+    known = {
+        "reward_model": {"kind": "reward_model", "path": "./reward"},
+        "pairrm": {"kind": "pairrm", "path": "./ranker"},
+        "python": {"kind": "python", "function": "rewards:score"},
+        "actor": {"kind": "actor", "name": "mine"},
+    }
+    several = {"kind": "ensemble", "members": [{"judge": known[kind]} for kind in kinds]}
+    raw = spec(folder, SELM).model_dump() | {"judge": several if len(kinds) > 1 else known[kinds[0]]}
+    assert judge_replicas(RunSpec.model_validate(raw), cores=4) == replicas
+    asked = RunSpec.model_validate(raw | {"resources": {"judge_replicas": 3}})
+    assert judge_replicas(asked, cores=4) == 3
+
+
 @pytest.mark.parametrize(
     ("algorithm", "evaluated", "sizes"),
     [

@@ -58,3 +58,16 @@ def test_every_stage_survives_parquet_unchanged() -> None:
         back = pq.read_table(pa.BufferReader(sink.getvalue()))
         assert back.schema == schema
         assert back.equals(table)
+
+
+def test_a_table_that_was_committed_before_disagreement_was_kept_goes_on_with_null() -> None:
+    now = scored()
+    judgement = now["judgement"].combine_chunks()
+    old_type = pa.struct([field for field in judgement.type if field.name != "disagreement"])
+    old = pa.StructArray.from_arrays([judgement.field(f.name) for f in old_type], fields=list(old_type))
+    before = now.set_column(now.column_names.index("judgement"), pa.field("judgement", old_type, nullable=False), old)
+    assert before.schema != SCORED
+    table = with_column(before.drop_columns(["reference_logps"]), SCORED, reference_logps=[[-1.5, None]])
+    assert table.schema == SCORED
+    assert table["judgement"].to_pylist() == [row | {"disagreement": None} for row in old.to_pylist()]
+    assert table.drop_columns(["judgement"]).equals(now.drop_columns(["judgement"]))

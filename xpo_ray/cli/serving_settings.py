@@ -47,6 +47,9 @@ def checked(settings: Settings, admin_key_file: Path | None) -> Settings:
     for name in settings.plugins:
         if name.count(":") != 1 or not all(name.split(":")):
             raise UserError(f"--plugin {name}: expected module:function or module:*")
+    for name in settings.judge_actors:
+        if not all(name.partition("/")[::2]):
+            raise UserError(f"--judge-actor {name}: expected namespace/name or namespace/*")
     if settings.ray_token_file is not None and not settings.ray_token_file.is_file():
         raise UserError(f"--ray-token-file {settings.ray_token_file}: no such file")
     _secrets(settings)

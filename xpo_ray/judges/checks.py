@@ -8,34 +8,70 @@ from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.pairrm.backbone import DEFAULT, local_backbone
 from xpo_ray.judges.python import check_python_judge, source_digest
 from xpo_ray.model_files import model_folder, tensor_shapes
-from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge
+from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
+from xpo_ray.spec.loading import digest
 
+DECIDED_BY_CONTENT = ("reward_model", "pairrm")
+"""Kinds whose files decide the result beside their fields."""
 PAIRRM_HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
 
 def check_judge(spec: JudgeSpec, folder: Path) -> None:
-    """Raises JudgeError where the judge cannot be imported, or its folder does not look like what it should hold."""
-    if spec.kind == "python":
-        check_python_judge(spec, folder)
-    elif spec.kind == "pairrm":
-        _check_pairrm(spec)
-    else:
-        _check_reward_model(spec)
+    """Raises JudgeError where the judge cannot be imported, or its folder does not look like what it should hold.
+
+    An actor is not looked for: it lives on Ray, and may be started until the first prompt is judged.
+    """
+    for _, judge in single_judges(spec, "judge"):
+        match judge.kind:
+            case "python":
+                check_python_judge(judge, folder)
+            case "reward_model":
+                _check_reward_model(judge)
+            case "pairrm":
+                _check_pairrm(judge)
+            case "actor":
+                pass
 
 
 def judge_digest(spec: JudgeSpec, folder: Path) -> str:
-    """sha256 of the function's source file, or of the model's config and weights (and of its backbone's config)."""
-    if spec.kind == "python":
-        return source_digest(spec, folder)
+    """sha256 of the function's source file, of the model's config and weights (with its backbone's config), or an actor's name.
+
+    Of an ensemble: of its members' digests.
+    """
+    digests = [_digest(judge, folder) for _, judge in single_judges(spec, "judge")]
+    return digests[0] if spec.kind != "ensemble" else digest(digests)
+
+
+def content_digest(spec: JudgeSpec, folder: Path) -> str | None:
+    """What of a judge decides the result and stands in no field of its spec: the content of its files; None without any.
+
+    The source of a function is no part of it: one that failed may be mended, and the run goes on.
+    """
+    digests = [_digest(judge, folder) for _, judge in single_judges(spec, "judge") if judge.kind in DECIDED_BY_CONTENT]
+    if spec.kind == "ensemble":
+        return digest(digests) if digests else None
+    return digests[0] if digests else None
+
+
+def _digest(spec: SingleJudge, folder: Path) -> str:
+    match spec.kind:
+        case "python":
+            return source_digest(spec, folder)
+        case "reward_model":
+            return model_fingerprint(spec.path)
+        case "pairrm":
+            return _pairrm_digest(spec)
+        case "actor":
+            return f"actor:{spec.namespace}/{spec.name}"
+
+
+def _pairrm_digest(spec: PairRMJudge) -> str:
     own, place = model_fingerprint(spec.path), model_folder(spec.path)
-    if spec.kind != "pairrm" or place is None:
+    backbone = None if place is None else local_backbone(spec, place)
+    if backbone is None:
         return own
-    backbone = local_backbone(spec, place)
-    return own if backbone is None else hashlib.sha256(f"{own} {_config_digest(backbone)}".encode()).hexdigest()
-
-
-def _config_digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    config = hashlib.sha256((backbone / "config.json").read_bytes()).hexdigest()
+    return hashlib.sha256(f"{own} {config}".encode()).hexdigest()
 
 
 def _check_reward_model(spec: RewardModelJudge) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
@@ -44,6 +44,8 @@ class Judgement:
     wins: tuple[tuple[float | None, ...], ...] | None = None
     reason: str | None = None
     tries: int = 1
+    disagreement: float | None = None
+    """Of an ensemble: the weighted share of its members that do not put its best candidate above its worst, ties half."""
 
     @property
     def failed(self) -> bool:
@@ -51,8 +53,22 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError."""
+    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError, or
+    JudgeUnreachable where an endpoint is down and waiting can help."""
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A judge that counts what it takes: requests, tokens, money."""
+
+    def take_counts(self) -> dict[str, float]:
+        """By name, since the last time it was asked."""
+
+
+def counts_of(judge: Judge) -> dict[str, float]:
+    """What a judge has counted since it was last asked; nothing where it does not count."""
+    return judge.take_counts() if isinstance(judge, Metered) else {}

@@ -14,7 +14,7 @@ from xpo_ray.model_files import Architecture, architecture, model_folder, parame
 from xpo_ray.plan.adapter import Adapted
 from xpo_ray.plan.processes import judge_replicas, pool_sizes
 from xpo_ray.spec.data import LoraSpec
-from xpo_ray.spec.judge import JudgeSpec, PairRMJudge
+from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.run import RunSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -105,8 +105,26 @@ def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
 def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemory:
     if judge is None:
         return RoleMemory(role, 0, {})
-    if judge.kind == "python":
-        return RoleMemory(role, processes, {"libraries": WORKER}, "your function's own memory")
+    held = [_judge_memory(single) for _, single in single_judges(judge, "judge")]
+    parts: dict[str, int] = {"libraries": max(parts["libraries"] for parts, _ in held)}  # members share one process
+    for name, size in ((n, s) for each, _ in held for n, s in each.items() if n != "libraries"):
+        parts[name] = parts.get(name, 0) + size
+    unknown = dict.fromkeys(what for _, what in held if what is not None)
+    return RoleMemory(role, processes, parts, ", ".join(unknown) or None)
+
+
+def _judge_memory(judge: SingleJudge) -> tuple[dict[str, int], str | None]:
+    """Bytes by part, and what is not in them."""
+    match judge.kind:
+        case "python":
+            return {"libraries": WORKER}, "your function's own memory"
+        case "actor":
+            return {"libraries": WORKER}, "your actor's own memory"
+        case "reward_model" | "pairrm":
+            return _model_memory(judge)
+
+
+def _model_memory(judge: RewardModelJudge | PairRMJudge) -> tuple[dict[str, int], str | None]:
     size = ModelSize.of(judge.path)
     parts = {"libraries": LIBRARIES}
     if size.parameters is not None:
@@ -116,7 +134,7 @@ def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemor
         parts |= pairrm_bytes(judge, shape) if shape is not None else {}
     elif size.architecture is not None:
         parts["activations"] = 8 * BYTES[judge.dtype] * judge.batch_tokens * size.architecture.intermediate
-    return RoleMemory(role, processes, parts, None if size.parameters else "the reward model's size")
+    return parts, None if size.parameters else "the reward model's size"
 
 
 def pairrm_sizes(judge: PairRMJudge, own: Architecture | None) -> Architecture | None:

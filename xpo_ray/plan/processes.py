@@ -5,6 +5,7 @@ the sets take turns, as the stages of a window follow each other.
 """
 
 from xpo_ray.algorithms import Row, rows
+from xpo_ray.spec.judge import JudgeSpec, single_judges
 from xpo_ray.spec.run import RunSpec
 
 VLLM_LANES = 4
@@ -46,9 +47,13 @@ def pool_sizes(spec: RunSpec, cores: int) -> dict[str, int]:
 
 
 def judge_replicas(spec: RunSpec, cores: int) -> int:
-    """A judge with a model computes, so it has a process for each core; others wait or have processes of their own."""
-    computes = spec.judge is not None and spec.judge.kind in ("reward_model", "pairrm")
-    return spec.resources.judge_replicas or (cores if computes else 1)
+    """One that computes has a process for each core; other judges wait or have processes of their own."""
+    return spec.resources.judge_replicas or (cores if spec.judge is not None and computes(spec.judge) else 1)
+
+
+def computes(judge: JudgeSpec) -> bool:
+    """Whether a judge keeps a core busy in its own process: one with a model does, and an ensemble with one."""
+    return any(single.kind in ("reward_model", "pairrm") for _, single in single_judges(judge, "judge"))
 
 
 def _draws(row: Row, source: str) -> bool:

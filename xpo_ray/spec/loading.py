@@ -114,8 +114,8 @@ def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         node = _descend(out, keys)
         if isinstance(node, dict) and "path" in node and node.get("kind", "files") == "files":
             node["path"] = _absolute(node["path"], folder)
-    for keys in (("model",), ("judge",), ("evaluation", "judge")):
-        node = _descend(out, keys)
+    judges = (_descend(out, keys) for keys in (("judge",), ("evaluation", "judge")))
+    for node in (out.get("model"), *(each for judge in judges for each in (judge, *_members(judge)))):
         if not isinstance(node, dict):
             continue
         for name in ("path", "backbone"):
@@ -124,6 +124,12 @@ def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(node.get("chat_template"), str) and node["chat_template"] not in ("tokenizer", "plain"):
             node["chat_template"] = _absolute(node["chat_template"], folder)
     return out
+
+
+def _members(judge: Any) -> list[Any]:
+    """The raw judges of a raw ensemble."""
+    members = judge.get("members") if isinstance(judge, dict) else None
+    return [_descend(member, ("judge",)) for member in members] if isinstance(members, list) else []
 
 
 def _descend(node: Any, keys: Sequence[str]) -> Any:

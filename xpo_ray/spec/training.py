@@ -81,7 +81,7 @@ class ResourcesSpec(Spec):
     engine_kv_cache_gib: float | None = operational(None, gt=0.0)
     """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 64 GiB."""
     judge_replicas: int | None = operational(None, ge=1)
-    """Default: one; of a reward model one per core on a CPU, each with one thread."""
+    """Default: one; of a reward model, or an ensemble with one, one per core on a CPU, each with one thread."""
     trainer_threads: int | None = operational(None, ge=1)
     """Default: one per core."""
     max_shards_in_flight: int | None = operational(None, ge=1)

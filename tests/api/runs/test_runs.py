@@ -25,12 +25,16 @@ from xpo_ray.api.settings import Settings
 from xpo_ray.wire.keys import Quotas
 from xpo_ray.wire.runs import RunView, Submission
 
+ALLOWED = {"judge": {"kind": "python", "function": "allowed:score"}}
+SYSTEM = {"judge": {"kind": "python", "function": "os:system"}}
+
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     (tmp_path / "files" / "base").mkdir(parents=True)
     (tmp_path / "files" / "train.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
-    return settings.model_copy(update={"roots": (str(tmp_path / "files"),)})
+    lists = {"plugins": ("allowed:score",), "judge_actors": ("judges/allowed", "lab/*")}
+    return settings.model_copy(update={"roots": (str(tmp_path / "files"),), **lists})
 
 
 @pytest.fixture
@@ -313,6 +317,23 @@ def test_a_list_goes_on_behind_its_cursor_and_takes_filters(
         ("judge", {"kind": "python", "function": "os:system"}, "spec.judge.function"),
         ("judge", {"kind": "pairrm", "path": "/etc"}, "spec.judge.path"),
         ("judge", {"kind": "pairrm", "path": "someone/PairRM"}, "spec.judge.path"),
+        ("judge", {"kind": "actor", "name": "mine"}, "spec.judge.name"),
+        (
+            "judge",
+            {"kind": "ensemble", "members": [{"judge": {"kind": "actor", "name": "mine"}}, SYSTEM]},
+            "spec.judge.members.0.judge.name",
+        ),
+        ("judge", {"kind": "ensemble", "members": [ALLOWED, SYSTEM]}, "spec.judge.members.1.judge.function"),
+        (
+            "judge",
+            {"kind": "ensemble", "members": [ALLOWED, {"judge": {"kind": "reward_model", "path": "/etc"}}]},
+            "spec.judge.members.1.judge.path",
+        ),
+        (
+            "evaluation",
+            {"judge": {"kind": "ensemble", "members": [ALLOWED, SYSTEM]}},
+            "spec.evaluation.judge.members.1.judge.function",
+        ),
         ("output", {"path": "/tmp/elsewhere"}, "spec.output"),
         ("exports", [{"kind": "wandb", "project": "p"}], "spec.exports.0"),
     ],
@@ -332,6 +353,32 @@ def test_the_backbone_of_a_pairrm_that_may_be_read_must_be_allowed_too(
     spec["judge"] = {"kind": "pairrm", "path": spec["model"]["path"], "backbone": "/etc"}
     answer = api.post("/v1/runs", json=submission, headers=submitter)
     assert (answer.status_code, answer.json()["field"]) == (422, "spec.judge.backbone")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "status"),
+    [
+        ("judges", "allowed", 201),
+        ("lab", "any/one", 201),
+        ("judges", "other", 422),
+        ("other", "allowed", 422),
+        ("laboratory", "x", 422),
+        ("judges", "allowed2", 422),
+    ],
+)
+def test_an_actor_judges_where_its_namespace_and_name_are_on_the_operators_list(
+    api: TestClient, submitter: Headers, submission: dict[str, Any], namespace: str, name: str, status: int
+) -> None:
+    judge = {"kind": "actor", "namespace": namespace, "name": name}
+    submission["spec"]["judge"] = {"kind": "ensemble", "members": [ALLOWED, {"judge": judge}]}
+    answer = api.post("/v1/runs", json=submission, headers=submitter)
+    assert answer.status_code == status, answer.text
+    if status == 422:
+        assert (answer.json()["code"], answer.json()["field"]) == (
+            "actor_not_allowed",
+            "spec.judge.members.1.judge.name",
+        )
+        assert "ask for --judge-actor namespace/name" in answer.json()["detail"]
 
 
 def test_a_secret_that_the_operator_does_not_have_is_refused(

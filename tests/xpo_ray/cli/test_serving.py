@@ -110,6 +110,7 @@ def test_a_bad_root_plugin_or_file_is_named(serve: Serve, tmp_path: Path) -> Non
         (("--root", tmp_path / "file"), "is no folder"),
         (("--plugin-path", none), f"--plugin-path {none}: there is no such folder"),
         (("--plugin", "module"), "--plugin module: expected module:function"),
+        (("--judge-actor", "my-judge"), "--judge-actor my-judge: expected namespace/name"),
         (("--ray-token-file", none), f"--ray-token-file {none}: no such file"),
         (("--secrets-file", none), f"--secrets-file {none}: No such file"),
         (("--secrets-file", tmp_path / "file"), "is no JSON object"),

@@ -8,6 +8,7 @@ import pytest
 
 from xpo_ray.evaluation.scores import add_scores
 from xpo_ray.evaluation.table import BASED, JUDGED, JUDGED_COLUMNS
+from xpo_ray.judges.cache import CachedScores
 from xpo_ray.judges.judgement import Comparison, Judgement
 
 Scores = tuple[float | None, float | None, float | None, float | None, float | None]
@@ -153,3 +154,14 @@ def test_without_a_judge_there_are_no_scores() -> None:
 def test_the_other_columns_stay_as_they_were() -> None:
     based = responses("a", "b")
     assert add_scores(Length(), based, None, None).drop_columns(list(JUDGED_COLUMNS)).equals(based)
+
+
+def test_with_a_cache_of_single_scores_only_new_responses_are_judged() -> None:
+    judge = Length()
+    cached = CachedScores(judge, 100)
+    base = add_scores(cached, responses("a", "bb"), None, None)
+    first = add_scores(cached, responses("abc", "abcd"), base, base)
+    judge.seen.clear()
+    second = add_scores(cached, responses("abcde", "abc"), base, first)
+    assert scores(second) == scores(add_scores(Length(), responses("abcde", "abc"), base, first))
+    assert [[r.text for r in c.responses] for c in judge.seen] == [["abcde"], ["abc"]]

@@ -285,3 +285,52 @@ def test_importing_the_spec_loads_no_heavy_library() -> None:
     code = f"import sys, xpo_ray.spec; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_paths_of_an_ensembles_members_become_absolute_like_a_judges_own(tmp_path: Path) -> None:
+    members = [
+        {"judge": {"kind": "python", "function": "my_rewards:score"}},
+        {"judge": {"kind": "reward_model", "path": "./reward", "chat_template": "chat.jinja"}},
+        {"judge": {"kind": "reward_model", "path": "owner/reward"}},
+    ]
+    for place in ("judge", "evaluation.judge"):
+        spec = load_spec(written(tmp_path, changed(place, {"kind": "ensemble", "members": members})))
+        judge = spec.judge if place == "judge" else spec.evaluation.judge
+        assert judge is not None
+        assert judge.kind == "ensemble"
+        _, local, hub = (member.judge for member in judge.members)
+        assert local.kind == hub.kind == "reward_model"
+        assert (local.path, local.chat_template) == (str(tmp_path / "reward"), str(tmp_path / "chat.jinja"))
+        assert hub.path == "owner/reward"
+
+
+@pytest.mark.parametrize(
+    ("judge", "words"),
+    [
+        ({"kind": "ensemble", "members": 3}, ["judge.members: should be a valid tuple; got 3"]),
+        (
+            {"kind": "ensemble", "members": [None, {}]},
+            ["judge.members.0: should be a mapping", "members.1.judge: missing"],
+        ),
+        (
+            {"kind": "ensemble", "members": [{"judge": {"kind": "ensemble", "members": []}}, {"judge": {}}]},
+            [
+                "judge.members.0.judge: an ensemble may not hold an ensemble",
+                "judge.members.1.judge.kind: missing; one of",
+            ],
+        ),
+        (
+            {"kind": "ensemble", "members": [{"judge": {"kind": "pyton"}}, {"judgement": {}}]},
+            [
+                "judge.members.0.judge.kind: unknown, got 'pyton'; did you mean 'python'",
+                "judge.members.1.judgement: unknown",
+            ],
+        ),
+        ({"kind": "actor"}, ["judge.name: missing; As given to"]),
+    ],
+)
+def test_a_fault_within_an_ensemble_is_named_with_its_whole_place(judge: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(changed("judge", judge))
+    for word in words:
+        assert word in str(caught.value)

@@ -10,6 +10,11 @@ from xpo_ray.report.series import spread
 MAX_ITERATIONS = 40
 MAX_REASONS = 8
 COUNTS = ("prompts", "pairs", "ties", "dropped", "identical", "failed")
+OF_SOME_JUDGES = {
+    "disagreed": "members disagreed",
+    "asked_dear": "asked the dear judge",
+    "cached_responses": "responses known already",
+}
 
 
 def judging(run: RunFolder, _other: RunFolder | None) -> Section:
@@ -54,8 +59,9 @@ def _outcomes(run: RunFolder) -> tuple[Block, ...]:
     if any([*ties, *dropped, *failed]):
         reading = "Prompts by outcome: a tie trains the bonus alone; one that was dropped or not judged trains nothing."
         blocks.append(Figure("Outcomes", reading, stacked_bars([str(t) for t in shown], parts, "iteration", "prompts")))
-    head = ("iteration", "prompts", "pairs", "ties", "dropped", "identical candidates", "judge failed")
-    rows = tuple((str(t), *(f"{judged[t].get(k, 0.0):,.0f}" for k in COUNTS)) for t in shown)
+    more = {key: title for key, title in OF_SOME_JUDGES.items() if any(key in counts for counts in judged.values())}
+    head = ("iteration", "prompts", "pairs", "ties", "dropped", "identical candidates", "judge failed", *more.values())
+    rows = tuple((str(t), *(f"{judged[t].get(k, 0.0):,.0f}" for k in (*COUNTS, *more))) for t in shown)
     caption = "" if len(shown) == len(judged) else f"{len(shown)} of {len(judged)} iterations, evenly spaced."
     return (*blocks, Table(head, rows, caption))
 

@@ -18,7 +18,7 @@ from xpo_ray.report.sections.reward import reward
 from xpo_ray.report.sections.samples import samples
 from xpo_ray.report.sections.throughput import throughput
 from xpo_ray.report.sections.training import training
-from xpo_ray.reporting import ActorReplaced, RunFinished, RunStarted, Warned
+from xpo_ray.reporting import ActorReplaced, RunFinished, RunStarted, ShardDone, Warned
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,18 @@ def test_lost_prompts_are_counted_with_their_reasons(finished: RunFolder) -> Non
     assert reasons.rows == (("the judge fell asleep", "2"),)
     bars = {t["name"]: t["y"] for t in figures(section)["Outcomes"].chart["data"]}
     assert bars == {"pairs": [6, 6], "ties": [1, 1], "dropped": [0, 0], "judge failed": [1, 1]}
+
+
+def test_what_only_some_judges_count_has_a_column_where_it_was_counted(finished: RunFolder, tmp_path: Path) -> None:
+    assert "asked the dear judge" not in tables(judging(finished, None))[1].head
+    with attempt_in(tmp_path) as run:
+        run.tell(RunStarted("run_x", 1, 2, 4))
+        run.tell(ShardDone(1, 0, "preferences", 8, 0.1, True, {"prompts": 8.0, "asked_dear": 3.0, "disagreed": 2.0}))
+        run.tell(ShardDone(1, 1, "preferences", 8, 0.1, True, {"prompts": 8.0, "asked_dear": 1.0, "disagreed": 0.0}))
+        run.tell(ShardDone(2, 0, "preferences", 8, 0.1, True, {"prompts": 8.0, "asked_dear": 0.0, "disagreed": 0.0}))
+    (outcomes,) = tables(judging(RunFolder.open(tmp_path), None))
+    assert outcomes.head[-2:] == ("members disagreed", "asked the dear judge")
+    assert [row[-2:] for row in outcomes.rows] == [("2", "4"), ("0", "0")]
 
 
 def test_samples_stand_side_by_side_by_prompt(finished: RunFolder) -> None:
