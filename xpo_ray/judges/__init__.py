@@ -28,3 +28,7 @@ def open_judge(spec: JudgeSpec, folder: Path) -> Judge:
             from xpo_ray.judges.reward_model import RewardModel
 
             return RewardModel(spec, folder)
+        case "http":
+            from xpo_ray.judges.remote.http import HttpEndpoint
+
+            return HttpEndpoint(spec, folder)

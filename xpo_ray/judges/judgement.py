@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
@@ -51,8 +51,17 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError."""
+    """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError, or
+    JudgeUnreachable where an endpoint is down and waiting can help."""
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A judge that counts what it takes: requests, tokens, money."""
+
+    def take_counts(self) -> dict[str, float]:
+        """By name, since the last time it was asked."""

@@ -2,7 +2,7 @@
 
 from xpo_ray.spec.algorithm import AlgorithmSpec, ObjectiveSpec
 from xpo_ray.spec.data import ColumnsSpec, DataSpec, FilesSource, HubSource, ModelSpec, Source
-from xpo_ray.spec.judge import JudgeSpec, PythonJudge, RewardModelJudge
+from xpo_ray.spec.judge import HttpJudge, JudgeSpec, LlmJudge, PythonJudge, RewardModelJudge
 from xpo_ray.spec.loading import load_spec, parse_spec
 from xpo_ray.spec.run import RunSpec, at_iteration
 from xpo_ray.spec.training import EvaluationSpec, OutputSpec, ResourcesSpec, SamplingSpec, TrainingSpec
@@ -13,8 +13,10 @@ __all__ = [
     "DataSpec",
     "EvaluationSpec",
     "FilesSource",
+    "HttpJudge",
     "HubSource",
     "JudgeSpec",
+    "LlmJudge",
     "ModelSpec",
     "ObjectiveSpec",
     "OutputSpec",
