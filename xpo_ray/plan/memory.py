@@ -106,6 +106,8 @@ def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemor
         return RoleMemory(role, 0, {})
     if judge.kind == "python":
         return RoleMemory(role, processes, {"libraries": WORKER}, "your function's own memory")
+    if judge.kind in ("http", "llm"):
+        return RoleMemory(role, processes, {"libraries": WORKER})
     size = ModelSize.of(judge.path)
     parts = {"libraries": LIBRARIES}
     if size.parameters is not None:

@@ -26,6 +26,11 @@ class Breaker:
     def open(self) -> bool:
         return self._down_since is not None
 
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is on its way."""
+        return self._probing
+
     def wait_s(self, now: float) -> float:
         """0: send now, and tell how it went; it is the probe where the breaker is open. Else ask again after so long."""
         if now < self._held_until:

@@ -139,7 +139,7 @@ class Caller:
         """Wait until a request may be sent; False where the endpoint has been out of reach for too long."""
         while (wait_s := self._breaker.wait_s(now := time.monotonic())) > 0:
             left_s = self._spec.patience_s - self._breaker.down_s(now)
-            if self._breaker.open and left_s <= 0:
+            if self._breaker.open and left_s <= 0 and not self._breaker.probing:
                 return False
             await asyncio.sleep(min(wait_s, max(left_s, 0.01)) if self._breaker.open else wait_s)
         return True
