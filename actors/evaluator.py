@@ -13,7 +13,7 @@ from xpo_ray.actors.roles import Roles
 from xpo_ray.actors.scheduler import read_table
 from xpo_ray.algorithms import algorithm_row
 from xpo_ray.decisions import runaway_length
-from xpo_ray.errors import DiskFull, XpoRayError
+from xpo_ray.errors import DiskFull, JudgeUnreachable, XpoRayError
 from xpo_ray.evaluation.metrics import held_out_metrics
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.generation.engine import Sampling
@@ -71,6 +71,10 @@ class Evaluator:
             metrics = await self._evaluate(iteration, previous)
         except DiskFull:  # ends the attempt; the next one evaluates again
             raise
+        except JudgeUnreachable as error:  # so too, but training goes on to its end first
+            told = f"evaluation of iteration {iteration} waits, the run will pause for it at its end: {error}"
+            self.reporter.emit(Warned("judge_unreachable", told))
+            raise
         except (XpoRayError, ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             self.reporter.emit(Warned("evaluation_failed", f"evaluation of iteration {iteration} failed: {error}"))
         else:
@@ -111,7 +115,7 @@ class Evaluator:
             ref, done = await self.roles.evaluation_judge.call("held_out", drawn, base, before, priority=LOW)
             await self.roles.clerk.call("publish", key, ref, priority=LOW)
             self.reporter.emit(
-                ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts={})
+                ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts=done.counts)
             )
             return await ref
         return await read_table.remote(self.storage, commit)

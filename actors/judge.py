@@ -13,7 +13,7 @@ from xpo_ray.decisions import judge_gave_up
 from xpo_ray.errors import JudgeFailed
 from xpo_ray.evaluation.scores import add_scores
 from xpo_ray.judges import open_judge
-from xpo_ray.judges.judgement import Judgement
+from xpo_ray.judges.judgement import Judgement, Metered
 from xpo_ray.preferences import comparisons, given, prefer, shard_counts
 from xpo_ray.spec.judge import JudgeSpec
 
@@ -28,15 +28,19 @@ class JudgeActor:
     def prefer(self, candidates: pa.Table, row: Row, run_seed: int, iteration: int) -> tuple[pa.Table, Summary]:
         """CANDIDATES → PREFERENCES: judge a shard and pair its candidates.
 
-        Raises JudgeFailed where too many prompts could not be judged.
+        Raises JudgeFailed where too many prompts could not be judged, JudgeUnreachable where waiting can help.
         """
         started = time.monotonic()
         judgements = self._judgements(candidates) if row.judged else given(candidates)
         margin = self.spec.tie_margin if self.spec is not None else 0.0
         table = prefer(candidates, judgements, row, tie_margin=margin, seed=run_seed, iteration=iteration)
         failed = sum(j.failed for j in judgements) if row.judged else 0
-        counts = {**shard_counts(table).__dict__, "failed": failed}
+        counts = {**shard_counts(table).__dict__, "failed": failed, **self._metered()}
         return table, Summary(table.num_rows, time.monotonic() - started, {k: float(v) for k, v in counts.items()})
+
+    def _metered(self) -> dict[str, float]:
+        """What the judge has taken since it was asked last, where it counts that."""
+        return self.judge.take_counts() if isinstance(self.judge, Metered) else {}
 
     def _judgements(self, candidates: pa.Table) -> list[Judgement]:
         assert self.judge is not None
@@ -55,7 +59,7 @@ class JudgeActor:
         """Score held-out responses beside the base's and the previous iterate's."""
         started = time.monotonic()
         table = add_scores(self.judge, based, base, previous)
-        return table, Summary(table.num_rows, time.monotonic() - started, {})
+        return table, Summary(table.num_rows, time.monotonic() - started, self._metered())
 
     def ready(self) -> tuple[None, dict[str, Any]]:
         """Process id, once the judge is loaded."""

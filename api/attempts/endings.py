@@ -112,7 +112,7 @@ def _bring(
         values |= {"retry_at": at + timedelta(seconds=following.after_s)}
         values |= {"waiting_for": _why_waiting(attempt, error, following.after_s)}
     else:
-        values |= {"waiting_for": None}
+        values |= {"waiting_for": _why_paused(error) if to == "paused" else None}
     move(session, run, to, at, why=why, level="error" if to == "failed" else "info", **values)
 
 
@@ -146,6 +146,11 @@ def _silent(attempt: Attempt, run: Run) -> RunError:
         "see the logs of the attempts",
         kind="system",
     )
+
+
+def _why_paused(error: RunError | None) -> str | None:
+    """A run that paused by itself says why; one that was asked to needs no reason."""
+    return None if error is None else error.message[:500]
 
 
 def _why_waiting(attempt: Attempt, error: RunError | None, after_s: float) -> str:

@@ -13,10 +13,12 @@ from sqlalchemy.orm import Session
 
 from xpo_ray.api.database.tables import Dataset, Model
 from xpo_ray.api.datasets.roots import allowed_repository, below_roots, links_below
+from xpo_ray.api.hosts import check_url
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.errors import SpecError
+from xpo_ray.spec.judge import HttpJudge, LlmJudge
 from xpo_ray.spec.loading import parse_spec
 from xpo_ray.spec.run import RunSpec
 
@@ -121,6 +123,8 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
             continue
         if judge.kind == "python":
             _check_plugin(settings, judge.function, f"{field}.function")
+        elif isinstance(judge, HttpJudge | LlmJudge):
+            _check_remote(settings, judge, field, asked_secrets)
         else:
             _check_model(settings, judge.path, f"{field}.path")
             _check_template(settings, judge.chat_template, f"{field}.chat_template")
@@ -161,6 +165,16 @@ def _check_model(settings: Settings, path: str, field: str) -> None:
 def _check_template(settings: Settings, template: str | None, field: str) -> None:
     if template not in (None, "tokenizer", "plain"):
         below_roots(settings.roots, template, field)
+
+
+def _check_remote(settings: Settings, judge: HttpJudge | LlmJudge, field: str, asked_secrets: list[str]) -> None:
+    """Its host is the operator's choice; the token is a secret of the run, no other variable of the cluster's processes."""
+    check_url(settings, judge.url, f"{field}.url")
+    if judge.token_env is not None and judge.token_env not in asked_secrets:
+        detail = f"{field}.token_env {judge.token_env!r}: ask for this secret of the operator's in `secrets`"
+        raise Refusal(422, "spec_invalid", detail, field=f"{field}.token_env")
+    if judge.kind == "llm" and judge.template is not None:
+        below_roots(settings.roots, judge.template, f"{field}.template")
 
 
 def _check_plugin(settings: Settings, function: str, field: str) -> None:

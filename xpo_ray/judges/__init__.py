@@ -32,3 +32,7 @@ def open_judge(spec: JudgeSpec, folder: Path) -> Judge:
             from xpo_ray.judges.remote.http import HttpEndpoint
 
             return HttpEndpoint(spec, folder)
+        case "llm":
+            from xpo_ray.judges.remote.llm import LlmEndpoint
+
+            return LlmEndpoint(spec, folder)

@@ -1,25 +1,47 @@
 """Checks of judges before a run starts, without loading them into the calling process."""
 
+import hashlib
 from pathlib import Path
 
 from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.python import check_python_judge, source_digest
+from xpo_ray.judges.remote.templates import template_of
+from xpo_ray.judges.remote.token import token_of
 from xpo_ray.model_files import model_folder
-from xpo_ray.spec.judge import JudgeSpec, RewardModelJudge
+from xpo_ray.spec.judge import HttpJudge, JudgeSpec, LlmJudge, RewardModelJudge
 
 
 def check_judge(spec: JudgeSpec, folder: Path) -> None:
     """Raises JudgeError where the judge cannot be imported, or its folder does not look like a reward model."""
     if spec.kind == "python":
         check_python_judge(spec, folder)
+    elif isinstance(spec, HttpJudge | LlmJudge):
+        _check_remote(spec)
     else:
         _check_reward_model(spec)
 
 
 def judge_digest(spec: JudgeSpec, folder: Path) -> str:
-    """sha256 of the function's source file, or of the reward model's config and weights."""
-    return source_digest(spec, folder) if spec.kind == "python" else model_fingerprint(spec.path)
+    """sha256 of the function's source file, of the reward model's config and weights, or of the address of a remote judge
+    and the text that an LLM is asked with; nobody knows what stands behind an address."""
+    if spec.kind == "python":
+        return source_digest(spec, folder)
+    if isinstance(spec, HttpJudge | LlmJudge):
+        return _request_digest(spec)
+    return model_fingerprint(spec.path)
+
+
+def _check_remote(spec: HttpJudge | LlmJudge) -> None:
+    """The token is there, and a template can be filled in; nothing is sent."""
+    token_of(spec)
+    if spec.kind == "llm":
+        template_of(spec)
+
+
+def _request_digest(spec: HttpJudge | LlmJudge) -> str:
+    asked = template_of(spec) if spec.kind == "llm" else ""
+    return hashlib.sha256(f"{spec.url}\n{asked}".encode()).hexdigest()
 
 
 def _check_reward_model(spec: RewardModelJudge) -> None:

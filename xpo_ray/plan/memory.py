@@ -13,7 +13,7 @@ from xpo_ray.model_files import Architecture, architecture, model_folder, parame
 from xpo_ray.plan.adapter import Adapted
 from xpo_ray.plan.processes import judge_replicas, pool_sizes
 from xpo_ray.spec.data import LoraSpec
-from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.judge import HttpJudge, JudgeSpec, LlmJudge
 from xpo_ray.spec.run import RunSpec
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -106,7 +106,7 @@ def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemor
         return RoleMemory(role, 0, {})
     if judge.kind == "python":
         return RoleMemory(role, processes, {"libraries": WORKER}, "your function's own memory")
-    if judge.kind in ("http", "llm"):
+    if isinstance(judge, HttpJudge | LlmJudge):
         return RoleMemory(role, processes, {"libraries": WORKER})
     size = ModelSize.of(judge.path)
     parts = {"libraries": LIBRARIES}

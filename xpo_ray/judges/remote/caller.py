@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import ssl
 import threading
@@ -26,10 +25,10 @@ import certifi
 import httpx
 
 from xpo_ray import __version__
-from xpo_ray.errors import JudgeError
 from xpo_ray.judges.remote.breaker import Breaker
 from xpo_ray.judges.remote.outcomes import Answered, Failed, Refused, Request, Unreadable
 from xpo_ray.judges.remote.pauses import pause_s, retry_after_s
+from xpo_ray.judges.remote.token import token_of
 from xpo_ray.spec.judge import RemoteJudge
 
 T = TypeVar("T")
@@ -227,24 +226,6 @@ class Caller:
     def shown_url(self) -> str:
         """Without the query, which may hold a secret."""
         return urlsplit(self._url)._replace(query="").geturl()
-
-
-def token_of(spec: RemoteJudge) -> str | None:
-    """The bearer token that the spec names. Raises JudgeError where it is not there or cannot be sent; never shows it."""
-    if spec.token_env is None:
-        return None
-    token = os.environ.get(spec.token_env, "")
-    if not token:
-        raise JudgeError(
-            f"judge.token_env {spec.token_env}: this variable is not set or empty; export it before the run, or ask "
-            f"for it among the `secrets` of a submission"
-        )
-    if any(not "!" <= c <= "~" for c in token):
-        raise JudgeError(
-            f"judge.token_env {spec.token_env}: its value has a character that no token may have (a space or a line "
-            f"break, say); set it to the token alone"
-        )
-    return token
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -70,7 +70,7 @@ class HttpEndpoint:
             for i, later in self._tried(comparisons, alone).items():
                 tried[i] = replace(later, tries=tried[i].tries + later.tries)
         told = [self._judgement(tried[i]) for i in range(len(comparisons))]
-        away = [tried[i].unreachable for i in range(len(comparisons))]
+        away = [tried[i].verdict.reason if tried[i].unreachable else None for i in range(len(comparisons))]
         refuse_unreachable(self._spec, told, away, down=self._caller.down)
         return told
 

@@ -9,15 +9,14 @@ from xpo_ray.spec.judge import RemoteJudge
 
 
 def refuse_unreachable(
-    spec: RemoteJudge, judgements: Sequence[Judgement], unreachable: Sequence[bool], *, down: bool
+    spec: RemoteJudge, judgements: Sequence[Judgement], away: Sequence[str | None], *, down: bool
 ) -> None:
-    """Raises JudgeUnreachable where what is missing is missing for want of an endpoint; `unreachable` says of which."""
-    lost = [j for j, away in zip(judgements, unreachable, strict=True) if j.failed and away]
+    """Raises JudgeUnreachable where judgements are missing for want of an endpoint; `away` says of which, and how."""
+    lost = [reason for reason in away if reason is not None]
     failed = sum(j.failed for j in judgements)
-    if not out_of_reach(len(judgements), failed, len(lost), spec.max_failed_fraction, down=down):
-        return
-    raise JudgeUnreachable(
-        f"judge {lost[0].judge} could not be reached for {len(lost)} of {len(judgements)} prompts of a shard: "
-        f"{lost[0].reason}. What is committed stays and nothing of this shard was kept; bring the endpoint back, "
-        f"then resume the run"
-    )
+    if out_of_reach(len(judgements), failed, len(lost), spec.max_failed_fraction, down=down):
+        raise JudgeUnreachable(
+            f"judge {judgements[0].judge} could not be reached for {len(lost)} of {len(judgements)} prompts of a shard: "
+            f"{lost[0]}. What is committed stays, nothing of this shard was kept; bring the endpoint back, then resume "
+            "the run"
+        )
