@@ -156,7 +156,8 @@ async def obey(run: Run, orders: Orders) -> None:
             await run.pause()
         raise orders.stopped()
     except JudgeUnreachable:
-        await run.pause()
+        if orders.wanted != "superseded":
+            await run.pause()
         raise
     finally:
         for task in (work, order):

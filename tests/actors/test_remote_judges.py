@@ -58,8 +58,9 @@ def down_after(requests: int, endpoint: Endpoint) -> None:
 def test_while_its_judge_is_down_a_run_pauses_and_then_goes_on_to_the_same_result(
     world: World, selm: Ran, endpoint: Endpoint, layout: str
 ) -> None:
-    raw = {**world.raw, "judge": {"kind": "http", "url": endpoint.url, "batch_size": 8, **IMPATIENT}}
-    down_after(8 if layout == "dedicated" else 2, endpoint)
+    data = {k: v for k, v in world.raw["data"].items() if k != "evaluation"}
+    raw = {**world.raw, "data": data, "judge": {"kind": "http", "url": endpoint.url, "batch_size": 8, **IMPATIENT}}
+    down_after(4 if layout == "dedicated" else 2, endpoint)
     name, placed = f"paused-{layout}", f"resources.layout={layout}"
     heard = paused(world, name, raw, placed)
     ended = heard.of(RunFinished)[-1]

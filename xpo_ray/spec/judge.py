@@ -98,7 +98,10 @@ class RemoteJudge(JudgeBase):
         wanted = "give http(s)://host[:port]/path without a user, a password and a fragment"
         try:
             parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            labels = (parts.hostname or "").removesuffix(".").split(".")
+            usable = (
+                parts.scheme in ("http", "https") and parts.port != 0 and all(0 < len(each) < 64 for each in labels)
+            )
         except ValueError as error:
             raise ValueError(f"not a URL ({error}); {wanted}") from error
         if not usable or parts.username is not None or parts.fragment or any(c <= " " or c > "~" for c in url):

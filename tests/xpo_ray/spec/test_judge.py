@@ -51,6 +51,8 @@ def test_every_try_of_every_prompt_may_run_into_its_limit(raw: dict[str, Any], s
         "http://host:99999/judge",
         "http://host/a b",
         "http://höst/judge",
+        "http://a..b/judge",
+        f"http://{'a' * 64}.example/judge",
         "",
     ],
 )

@@ -216,7 +216,8 @@ class Caller:
         return f"{self.shown_url} answered {received.status}: {_excerpt(received.body)}"
 
     def _failed(self, reason: str, tries: int, *, unreachable: bool = False, divisible: bool = False) -> Failed:
-        return Failed(self._masked(reason.encode()).decode(), tries, unreachable, divisible)
+        plain = reason.encode("utf-8", "backslashreplace")  # an answer may spell half a character
+        return Failed(self._masked(plain).decode(), tries, unreachable, divisible)
 
     def _masked(self, text: bytes) -> bytes:
         """Without the token, which an endpoint may send back."""

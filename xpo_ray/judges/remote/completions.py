@@ -80,7 +80,7 @@ def _fault(finish: Any, refusal: Any, text: Any) -> str | None:
     if finish == "length":
         return "the judge's answer was cut at max_tokens; raise judge.max_tokens"
     if refusal or finish == "content_filter":
-        return f"the judge refused to answer: {str(refusal or finish)[:200]}"
+        return f"the judge refused to answer: {(refusal or finish)!r:.200}"
     return None if isinstance(text, str) else "the judge's answer has no text"
 
 

@@ -81,7 +81,7 @@ def _verdict(judgement: dict[str, Any] | None, count: int) -> Verdict:
             reason=f"the judgement has {kinds or 'none'} of scores, wins and failed; expected one", lacking=True
         )
     if "failed" in judgement:
-        return Verdict(reason=f"the endpoint could not judge it: {str(judgement['failed'])[:200]}")
+        return Verdict(reason=f"the endpoint could not judge it: {judgement['failed']!r:.200}")
     try:
         if "scores" in judgement:
             return Verdict.of_scores(numbers(judgement["scores"], count, "scores"))

@@ -100,7 +100,7 @@ class HttpEndpoint:
 
     def _judgement(self, tried: Tried) -> Judgement:
         verdict = tried.verdict
-        return Judgement(self._name, verdict.scores, verdict.wins, verdict.reason, max(tried.tries, 1))
+        return Judgement(self._name, verdict.scores, verdict.wins, verdict.reason, tried.tries)
 
 
 def _each(outcome: Answered[list[Verdict]] | Failed, count: int) -> list[Tried]:

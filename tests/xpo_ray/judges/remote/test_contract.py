@@ -42,7 +42,7 @@ def test_judgements_may_come_in_any_order_and_of_any_kind() -> None:
 
 def test_what_the_endpoint_cannot_judge_fails_with_its_reason_for_good() -> None:
     told = read(answer({"id": "0", "failed": "too long"}, {"id": "1", "scores": [0, 1]}), TWO)
-    assert told[0] == Verdict(reason="the endpoint could not judge it: too long")
+    assert told[0] == Verdict(reason="the endpoint could not judge it: 'too long'")
     assert told[1] == Verdict(scores=(0.0, 1.0))
 
 

@@ -109,3 +109,12 @@ def test_the_formats_of_other_trainers_are_spoken(asking: Asking, endpoint: Endp
 def test_nothing_is_asked_for_no_comparison(asking: Asking, endpoint: Endpoint) -> None:
     assert asking("http").judge([]) == []
     assert endpoint.bodies == []
+
+
+def test_reasons_can_be_stored_whatever_the_endpoint_spells(asking: Asking, endpoint: Endpoint) -> None:
+    half = "\ud800"
+    told = [{"id": "0", "failed": half}, {"id": "1", "scores": [half, half]}, {"id": "2", "wins": half}]
+    endpoint.behaviour = lambda _: Reply(text=json.dumps({"version": 1, "judgements": told}))
+    for judgement in asking("http", batch_size=3).judge(asked(3)):
+        assert judgement.failed
+        assert (judgement.reason or "").encode()
