@@ -16,8 +16,7 @@ class Breaker:
     cool_down_s: float
     _in_a_row: int = 0
     _down_since: float | None = None
-    """When the first of the failures in a row ended, once there are enough of them."""
-    _first_failure: float = 0.0
+    """When there were enough failures in a row."""
     _next_probe: float = 0.0
     _probing: bool = False
     _held_until: float = float("-inf")
@@ -52,11 +51,10 @@ class Breaker:
 
     def failed(self, now: float, *, probe: bool) -> None:
         """A try found no working endpoint."""
-        self._first_failure = now if self._in_a_row == 0 else self._first_failure
         self._in_a_row += 1
         self._probing = self._probing and not probe
         if self._in_a_row >= self.failures_to_open:
-            self._down_since = self._first_failure if self._down_since is None else self._down_since
+            self._down_since = now if self._down_since is None else self._down_since
             self._next_probe = now + self.cool_down_s
 
     def throttled(self, now: float, hold_s: float) -> None:

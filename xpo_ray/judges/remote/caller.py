@@ -69,6 +69,7 @@ class Caller:
         self._spec, self._url = spec, url
         self._token = token_of(spec)
         self._breaker = Breaker(spec.breaker_failures, spec.cool_down_s)
+        self._last_lost = ""
         self._jitter = random.Random()
         self._places = asyncio.Semaphore(spec.concurrency)
         self._client = httpx.AsyncClient(
@@ -123,7 +124,7 @@ class Caller:
                 await asyncio.sleep(max(pause_s(number - 1, self._jitter), last.asked_s or 0.0))
             async with self._places:
                 if not await self._permitted():
-                    return self._given_up(last, number - 1)
+                    return self._given_up(number - 1)
                 self._counts.update(judge_requests=1, judge_retries=int(number > 1))
                 seen = await self._tried(content, request.read, number)
             if not isinstance(seen, Again):
@@ -143,10 +144,9 @@ class Caller:
             await asyncio.sleep(min(wait_s, max(left_s, 0.01)) if self._breaker.open else wait_s)
         return True
 
-    def _given_up(self, last: Again | None, tries: int) -> Failed:
-        why = last.reason if last is not None else "others had found no working endpoint before it was its turn"
-        waited = f"{self.shown_url} has been out of reach for {self._breaker.down_s(time.monotonic()):.0f} s"
-        return self._failed(f"{waited}; the last try: {why}" if last else f"{waited}; {why}", tries, unreachable=True)
+    def _given_up(self, tries: int) -> Failed:
+        waited = f"out of reach for {self._breaker.down_s(time.monotonic()):.0f} s"
+        return self._failed(f"{self._last_lost} ({waited})", tries, unreachable=True)
 
     async def _tried(self, content: bytes, read: Callable[[bytes], T], number: int) -> Answered[T] | Failed | Again:
         probe = self._breaker.open
@@ -169,20 +169,30 @@ class Caller:
     def _lost(self, reason: str, probe: bool, asked_s: float | None = None) -> Again:
         now = time.monotonic()
         self._breaker.failed(now, probe=probe)
+        self._last_lost = reason
         if asked_s is not None and asked_s <= self._spec.patience_s:
             self._breaker.hold(now, asked_s)
         return Again(reason, unreachable=True, asked_s=asked_s)
 
     async def _exchanged(self, content: bytes) -> Received:
-        body = bytearray()
         async with self._client.stream("POST", self._url, content=content) as answer:
-            if (encoding := answer.headers.get("content-encoding", "identity").lower()) != "identity":
-                raise Unusable(f"{self.shown_url} sent its answer as {encoding[:40]!r}, but identity was asked for")
-            async for chunk in answer.aiter_raw():
-                body += chunk
-                if len(body) > MOST_ANSWER_BYTES:
-                    raise Unusable(f"{self.shown_url} sent more than the {MOST_ANSWER_BYTES >> 20} MiB of an answer")
-            return Received(answer.status_code, answer.headers, self._masked(bytes(body)))
+            try:
+                body = await self._body(answer)
+            except Unusable:
+                if answer.is_success:
+                    raise
+                body = b""  # the status says enough
+            return Received(answer.status_code, answer.headers, self._masked(body))
+
+    async def _body(self, answer: httpx.Response) -> bytes:
+        body = bytearray()
+        if (encoding := answer.headers.get("content-encoding", "identity").lower()) != "identity":
+            raise Unusable(f"{self.shown_url} sent its answer as {encoding[:40]!r}, but identity was asked for")
+        async for chunk in answer.aiter_raw():
+            body += chunk
+            if len(body) > MOST_ANSWER_BYTES:
+                raise Unusable(f"{self.shown_url} sent more than the {MOST_ANSWER_BYTES >> 20} MiB of an answer")
+        return bytes(body)
 
     def _understood(
         self, received: Received, read: Callable[[bytes], T], number: int, probe: bool

@@ -7,7 +7,7 @@ from xpo_ray.judges.remote.breaker import Breaker
 
 @pytest.fixture
 def opened() -> Breaker:
-    """Open since 10.0, because of three failures in a row; cooled down at 17.0."""
+    """Open since 12.0, because of three failures in a row; cooled down at 17.0."""
     breaker = Breaker(failures_to_open=3, cool_down_s=5.0)
     for now in (10.0, 11.0, 12.0):
         breaker.failed(now, probe=False)
@@ -45,7 +45,7 @@ def test_a_probe_that_fails_opens_it_for_another_cool_down_of_the_same_outage(op
     assert opened.wait_s(17.0) == 0.0
     opened.failed(18.0, probe=True)
     assert opened.wait_s(18.0) == 5.0
-    assert opened.down_s(18.0) == 8.0
+    assert opened.down_s(18.0) == 6.0
 
 
 def test_a_late_failure_of_an_older_request_does_not_let_a_second_probe_out(opened: Breaker) -> None:
@@ -63,3 +63,10 @@ def test_a_throttled_endpoint_is_not_down_but_nothing_is_sent_for_as_long_as_it_
     opened.throttled(21.0, 0.5)
     assert opened.wait_s(22.0) == 1.0
     assert opened.wait_s(23.0) == 0.0
+
+
+def test_an_outage_begins_when_the_breaker_opens_however_long_ago_its_first_failure_was() -> None:
+    breaker = Breaker(failures_to_open=2, cool_down_s=5.0)
+    breaker.failed(0.0, probe=False)
+    breaker.failed(3600.0, probe=False)
+    assert breaker.down_s(3601.0) == 1.0

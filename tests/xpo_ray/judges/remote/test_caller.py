@@ -140,6 +140,16 @@ def test_a_compressed_answer_is_not_unpacked(calls: Any, endpoint: Endpoint) -> 
     assert "as 'gzip', but identity was asked for" in the(calls()).reason
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(503, "whatever", {"Content-Encoding": "gzip"}), Reply(503, b" " * (MOST_ANSWER_BYTES + 1))],
+    ids=["compressed", "huge"],
+)
+def test_a_failure_is_one_however_it_is_sent(calls: Any, endpoint: Endpoint, reply: Reply) -> None:
+    endpoint.waiting.append(reply)
+    assert calls() == [Answered(True, 2)]
+
+
 def test_garbage_is_tried_again_and_is_no_outage(calls: Any, endpoint: Endpoint) -> None:
     endpoint.behaviour = lambda _: Reply(text="<html>hello</html>")
     failed = the(calls(breaker_failures=1))
@@ -168,7 +178,7 @@ def test_connections_stay_open(calls: Any, endpoint: Endpoint) -> None:
 def test_while_the_breaker_is_open_one_probe_for_each_cool_down_is_sent(calls: Any, endpoint: Endpoint) -> None:
     endpoint.behaviour = lambda _: Reply(503)
     outcomes = calls(20, breaker_failures=4, concurrency=1, retries=1, cool_down_s=0.3, patience_s=1.0)
-    assert all(isinstance(o, Failed) and o.unreachable for o in outcomes)
+    assert all(isinstance(o, Failed) and o.unreachable and "answered 503" in o.reason for o in outcomes)
     opened, probes = endpoint.at[3], endpoint.at[4:]
     assert 1 <= len(probes) <= 4  # of the second that it waited
     assert all(later - earlier >= 0.3 for earlier, later in zip([opened, *probes], probes, strict=False))
