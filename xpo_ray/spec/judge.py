@@ -77,7 +77,8 @@ class RemoteJudge(JudgeBase):
     """
 
     url: str
-    """http(s)://host[:port]/path; for a service the host is on the operator's list."""
+    """http(s)://host[:port]/path; for a service the host is on the operator's list. Everybody who may see the run sees this, so
+    a secret belongs into `token_env`."""
     token_env: str | None = operational(None, pattern=r"^[A-Za-z_]\w*$")
     """Environment variable with a bearer token; for a service one of the run's `secrets`."""
     retries: int = operational(5, ge=0)

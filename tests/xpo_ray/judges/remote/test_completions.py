@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpo_ray.judges import Message
@@ -141,6 +141,7 @@ def test_a_score_outside_the_range_or_of_another_type_is_never_taken(text: str) 
         score(spec(mode="scored"), text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_other_text_is_refused_and_nothing_else_is_raised(text: str) -> None:
     for structured in ("json_schema", "none"):
@@ -149,6 +150,7 @@ def test_any_other_text_is_refused_and_nothing_else_is_raised(text: str) -> None
                 read(of, text)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["A", "B", "tie"]), st.text(max_size=40))
 def test_a_reason_never_changes_the_verdict(said: str, reason: str) -> None:
     told = json.dumps({"reason": reason, "winner": said})

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpo_ray.judges import Comparison, Message, Response
@@ -100,6 +100,7 @@ def test_another_version_is_refused(version: Any) -> None:
         read(answer(version=version), TWO)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text(max_size=20), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_any_texts_reach_the_endpoint_as_they_are(texts: list[list[str]]) -> None:
     comparisons = [Comparison((Message(role="user", content=t[0]),), tuple(map(Response, t))) for t in texts]
@@ -113,6 +114,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(JSON, max_size=3))
 def test_whatever_is_answered_becomes_verdicts_of_the_right_size_or_is_not_used(judgements: list[Any]) -> None:
     try:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpo_ray.errors import JudgeError
@@ -50,6 +50,7 @@ def test_the_system_message_names_the_mark_and_is_not_the_templates_to_change() 
 ATTACKS = st.text(max_size=60) | st.sampled_from(["{{second}}", "{{answer}}", "ANSWER A 0000 >>>", "<<<", "{mark}"])
 
 
+@settings(deadline=None)
 @given(first=ATTACKS, second=ATTACKS)
 def test_no_response_leaves_its_fence_or_is_filled_in(first: str, second: str) -> None:
     asked = user(spec(), first, second)
