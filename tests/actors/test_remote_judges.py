@@ -56,10 +56,14 @@ def down_after(requests: int, endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("layout", ["dedicated", pytest.param("colocated", marks=pytest.mark.long)])
 def test_while_its_judge_is_down_a_run_pauses_and_then_goes_on_to_the_same_result(
-    world: World, selm: Ran, endpoint: Endpoint, layout: str
+    world: World, selm: Ran, endpoint: Endpoint, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = {k: v for k, v in world.raw["data"].items() if k != "evaluation"}
-    raw = {**world.raw, "data": data, "judge": {"kind": "http", "url": endpoint.url, "batch_size": 8, **IMPATIENT}}
+    monkeypatch.setenv(
+        "JUDGE_TOKEN", "canary"
+    )  # after Ray has begun, so that its processes do not have it by themselves
+    judge = {"kind": "http", "url": endpoint.url, "batch_size": 8, "token_env": "JUDGE_TOKEN", **IMPATIENT}
+    raw = {**world.raw, "data": data, "judge": judge}
     down_after(4 if layout == "dedicated" else 2, endpoint)
     name, placed = f"paused-{layout}", f"resources.layout={layout}"
     heard = paused(world, name, raw, placed)
@@ -75,6 +79,7 @@ def test_while_its_judge_is_down_a_run_pauses_and_then_goes_on_to_the_same_resul
     made = {(e.iteration, e.shard, e.stage) for e in heard.of(ShardDone) if e.fresh and e.stage != "held-out"}
     again = {(e.iteration, e.shard, e.stage) for e in ran.heard.of(ShardDone) if e.fresh and e.stage != "held-out"}
     assert not made & again
+    assert {h.get("authorization") for h in endpoint.headers} == {"Bearer canary"}
     assert sum(e.counts.get("judge_requests", 0.0) for e in ran.heard.of(ShardDone)) > 0
 
 

@@ -28,6 +28,10 @@ class JudgeBase(Spec):
         """What its own time limits let it take for so many prompts in the worst case; 0 where it has none."""
         return 0.0
 
+    def secrets(self) -> tuple[str, ...]:
+        """Variables of the environment that its processes need."""
+        return ()
+
 
 class PythonJudge(JudgeBase):
     """A Python function, run in processes of its own that are ended when they hang.
@@ -108,6 +112,9 @@ class RemoteJudge(JudgeBase):
         if not usable or parts.username is not None or parts.fragment or any(c <= " " or c > "~" for c in url):
             raise ValueError(wanted)
         return url
+
+    def secrets(self) -> tuple[str, ...]:
+        return () if self.token_env is None else (self.token_env,)
 
     def _longest_s(self, requests: int) -> float:
         """All tries of so many requests run into their limit, and wait between them as long as they may."""

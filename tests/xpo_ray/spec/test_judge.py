@@ -85,6 +85,12 @@ def test_the_address_the_format_and_what_is_asked_decide_the_result_and_how_it_i
     assert set(decisive(llm)) == {"tie_margin", "url", "kind"} | asked
 
 
+def test_a_judges_processes_need_the_variable_with_its_token() -> None:
+    assert HttpJudge.model_validate(HTTP).secrets() == ()
+    assert HttpJudge.model_validate({**HTTP, "token_env": "MINE"}).secrets() == ("MINE",)
+    assert TypeAdapter[JudgeSpec](JudgeSpec).validate_python(PYTHON).secrets() == ()
+
+
 @pytest.mark.parametrize(("mode", "requests"), [("pairwise", [0, 2, 6, 12]), ("scored", [1, 2, 3, 4])])
 def test_requests_for_a_prompt_are_those_of_all_pairs_in_both_orders_or_of_each_response(
     mode: str, requests: list[int]
