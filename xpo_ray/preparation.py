@@ -76,7 +76,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
         "gpu": False,
     }
-    if spec.judge is not None and spec.judge.kind in ("reward_model", "llm"):
+    if spec.judge is not None and spec.judge.kind in ("reward_model", "http", "llm"):
         fingerprints["judge"] = record["judge_source"]["judge"]
     return Prepared(
         spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record

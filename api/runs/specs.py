@@ -173,7 +173,9 @@ def _check_remote(settings: Settings, judge: HttpJudge | LlmJudge, field: str, a
     if judge.token_env is not None and judge.token_env not in asked_secrets:
         detail = f"{field}.token_env {judge.token_env!r}: ask for this secret of the operator's in `secrets`"
         raise Refusal(422, "spec_invalid", detail, field=f"{field}.token_env")
-    if judge.kind == "llm" and judge.template is not None:
+    if isinstance(judge, HttpJudge):
+        _check_template(settings, judge.chat_template, f"{field}.chat_template")
+    elif judge.template is not None:
         below_roots(settings.roots, judge.template, f"{field}.template")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.python import check_python_judge, source_digest
+from xpo_ray.judges.remote.prompt_text import prompt_text, template_text
 from xpo_ray.judges.remote.templates import template_of
 from xpo_ray.judges.remote.token import token_of
 from xpo_ray.model_files import model_folder
@@ -24,7 +25,7 @@ def check_judge(spec: JudgeSpec, folder: Path) -> None:
 
 def judge_digest(spec: JudgeSpec, folder: Path) -> str:
     """sha256 of the function's source file, of the reward model's config and weights, or of the address of a remote judge
-    and the text that an LLM is asked with; nobody knows what stands behind an address."""
+    and its template; nobody knows what stands behind an address."""
     if spec.kind == "python":
         return source_digest(spec, folder)
     if isinstance(spec, HttpJudge | LlmJudge):
@@ -35,12 +36,14 @@ def judge_digest(spec: JudgeSpec, folder: Path) -> str:
 def _check_remote(spec: HttpJudge | LlmJudge) -> None:
     """The token is there, and a template can be filled in; nothing is sent."""
     token_of(spec)
-    if spec.kind == "llm":
+    if isinstance(spec, LlmJudge):
         template_of(spec)
+    else:
+        prompt_text(spec)
 
 
 def _request_digest(spec: HttpJudge | LlmJudge) -> str:
-    asked = template_of(spec) if spec.kind == "llm" else ""
+    asked = template_of(spec) if isinstance(spec, LlmJudge) else template_text(spec)
     return hashlib.sha256(f"{spec.url}\n{asked}".encode()).hexdigest()
 
 

@@ -131,6 +131,15 @@ class HttpJudge(RemoteJudge):
     `rewards`. `trl`: the arguments of its reward functions, `prompts` and `completions`, as JSON."""
     batch_size: int = operational(16, ge=1)
     """Comparisons in one request. Of a batch that is refused or cannot be read, each is sent once more alone."""
+    chat_template: str = "plain"
+    """For `openrlhf`, which sends texts: `plain`, a prompt's messages with a blank line behind each, or the path of a Jinja
+    file as a chat template, which writes the special tokens too."""
+
+    @model_validator(mode="after")
+    def _only_texts_have_a_template(self) -> Self:
+        if self.chat_template != "plain" and self.format != "openrlhf":
+            raise ValueError(f"chat_template is for format openrlhf; {self.format} sends messages, leave it out")
+        return self
 
     def longest_s(self, prompts: int) -> float:
         return self._longest_s(math.ceil(prompts / self.batch_size)) + self._longest_s(prompts)

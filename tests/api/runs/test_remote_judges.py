@@ -82,5 +82,8 @@ def test_a_template_lies_below_the_roots(api: TestClient, submitter: Headers, tm
     judge = {"kind": "llm", "url": URL, "model": "m", "template": "/etc/passwd"}
     refused = submit(api, submitter, tmp_path, judge)
     assert (refused.status_code, refused.json()["field"]) == (422, "spec.judge.template")
+    other = {"kind": "http", "url": URL, "format": "openrlhf", "chat_template": "/etc/passwd"}
+    refused = submit(api, submitter, tmp_path, other)
+    assert (refused.status_code, refused.json()["field"]) == (422, "spec.judge.chat_template")
     judge["template"] = str(tmp_path / "files" / "mine.txt")
     assert submit(api, submitter, tmp_path, judge).status_code == 201

@@ -79,10 +79,16 @@ def test_fields_of_a_language_model_that_contradict_are_refused(fields: dict[str
 
 def test_the_address_the_format_and_what_is_asked_decide_the_result_and_how_it_is_called_does_not() -> None:
     http = HttpJudge.model_validate(HTTP)
-    assert set(decisive(http)) == {"tie_margin", "url", "kind", "format"}
+    assert set(decisive(http)) == {"tie_margin", "url", "kind", "format", "chat_template"}
     llm = LlmJudge.model_validate({"kind": "llm", "url": "http://localhost/v1", "model": "m"})
     asked = {"model", "mode", "structured", "lowest", "highest", "max_tokens", "extra"}
     assert set(decisive(llm)) == {"tie_margin", "url", "kind"} | asked
+
+
+def test_only_a_format_that_sends_texts_has_a_chat_template() -> None:
+    assert HttpJudge.model_validate({**HTTP, "format": "openrlhf", "chat_template": "./x.jinja"})
+    with pytest.raises(ValidationError, match="xpo_ray sends messages, leave it out"):
+        HttpJudge.model_validate({**HTTP, "chat_template": "./x.jinja"})
 
 
 def test_a_judges_processes_need_the_variable_with_its_token() -> None:

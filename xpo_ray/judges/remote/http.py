@@ -7,7 +7,7 @@ out of reach for too long raises JudgeUnreachable; everything else that fails is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from xpo_ray.judges.judgement import Comparison, Judgement
 from xpo_ray.judges.remote import contract, rewards
 from xpo_ray.judges.remote.caller import Caller
 from xpo_ray.judges.remote.outcomes import Answered, Failed, Request, Unreadable
+from xpo_ray.judges.remote.prompt_text import PromptText, TemplateRefused, prompt_text
 from xpo_ray.judges.remote.reach import refuse_unreachable
 from xpo_ray.judges.remote.verdict import Verdict
 from xpo_ray.spec.judge import HttpJudge
@@ -33,11 +34,15 @@ class Format:
     read: Callable[[bytes, Sequence[Comparison]], list[Verdict]]
 
 
-FORMATS: Mapping[str, Format] = {
-    "xpo_ray": Format(contract.body, contract.read),
-    "trl": Format(rewards.trl_body, partial(rewards.read, bare=True)),
-    "openrlhf": Format(rewards.openrlhf_body, partial(rewards.read, bare=False)),
-}
+def format_of(spec: HttpJudge, text: PromptText) -> Format:
+    """The spec's; `text` is for the one that sends texts."""
+    match spec.format:
+        case "xpo_ray":
+            return Format(contract.body, contract.read)
+        case "trl":
+            return Format(rewards.trl_body, partial(rewards.read, bare=True))
+        case "openrlhf":
+            return Format(partial(rewards.openrlhf_body, text=text), partial(rewards.read, bare=False))
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,22 @@ class Tried:
 
 
 class HttpEndpoint:
-    """A Judge whose scores or wins come from an endpoint. Raises JudgeError where its token is not there."""
+    """A Judge whose scores or wins come from an endpoint. Raises JudgeError where its token or template is not there."""
 
     def __init__(self, spec: HttpJudge, folder: Path) -> None:  # noqa: ARG002 - as all judges are opened
         self._spec = spec
-        self._format = FORMATS[spec.format]
+        self._text = prompt_text(spec)
+        self._format = format_of(spec, self._text)
         self._name = f"http:{urlsplit(spec.url).netloc}"
         self._caller = Caller(spec, spec.url)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison. Raises JudgeUnreachable where the endpoint was out of reach for too long."""
         size = self._spec.batch_size
-        batches = [tuple(range(i, min(i + size, len(comparisons)))) for i in range(0, len(comparisons), size)]
-        tried = self._tried(comparisons, batches)
+        refused = {i: fault for i, each in enumerate(comparisons) if (fault := self._fault(each)) is not None}
+        rest = [i for i in range(len(comparisons)) if i not in refused]
+        batches = [tuple(rest[i : i + size]) for i in range(0, len(rest), size)]
+        tried = refused | self._tried(comparisons, batches)
         alone = [(i,) for group in batches if len(group) > 1 for i in group if tried[i].again]
         if alone and not self._caller.down:
             for i, later in self._tried(comparisons, alone).items():
@@ -80,6 +88,14 @@ class HttpEndpoint:
     def take_counts(self) -> dict[str, float]:
         """Requests and further tries since the last time it was asked."""
         return self._caller.take_counts()
+
+    def _fault(self, comparison: Comparison) -> Tried | None:
+        """Why a comparison cannot be sent at all."""
+        try:
+            self._text(comparison.prompt)
+        except TemplateRefused as error:
+            return Tried(Verdict(reason=str(error)), 0)
+        return None
 
     def _tried(self, comparisons: Sequence[Comparison], groups: Sequence[Group]) -> dict[int, Tried]:
         outcomes = self._caller.each([self._request([comparisons[i] for i in group]) for group in groups])

@@ -7,7 +7,7 @@ null and NaN are missing scores.
 
     {"query": ["<prompt><response>", …], "prompts": ["<prompt>", …], "labels": [null, …]}  →  {"rewards": [0.3, …], …}
 
-    A prompt is its messages' texts, each with a blank line behind it; a query begins with its prompt.
+    `chat_template` says how a prompt becomes a text; a query begins with its prompt.
 
 `trl`: TRL has reward functions but no format of its own for calling one over HTTP; this is what such a function is called
 with, as JSON, so that an endpoint can be `return {"rewards": function(**body)}`:
@@ -22,12 +22,13 @@ from typing import Any
 from xpo_ray.judges.judgement import Comparison, Message
 from xpo_ray.judges.remote.numbers import numbers, parsed
 from xpo_ray.judges.remote.outcomes import Unreadable
+from xpo_ray.judges.remote.prompt_text import PromptText
 from xpo_ray.judges.remote.verdict import Verdict
 
 
-def openrlhf_body(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """A request as OpenRLHF sends it."""
-    pairs = [(_text(each.prompt), response.text) for each in comparisons for response in each.responses]
+def openrlhf_body(comparisons: Sequence[Comparison], text: PromptText) -> dict[str, Any]:
+    """A request as OpenRLHF sends it; `text` makes one of a prompt."""
+    pairs = [(text(each.prompt), response.text) for each in comparisons for response in each.responses]
     return {
         "query": [prompt + response for prompt, response in pairs],
         "prompts": [prompt for prompt, _ in pairs],
@@ -53,7 +54,3 @@ def read(answer: bytes, comparisons: Sequence[Comparison], *, bare: bool) -> lis
         raise Unreadable('the answer is not an object {"rewards": […]}')
     rewards = iter(numbers(found, sum(len(each.responses) for each in comparisons), "rewards"))
     return [Verdict.of_scores(tuple(next(rewards) for _ in each.responses)) for each in comparisons]
-
-
-def _text(prompt: Sequence[Message]) -> str:
-    return "".join(f"{message['content']}\n\n" for message in prompt)

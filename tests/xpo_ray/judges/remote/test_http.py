@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.xpo_ray.judges.remote.endpoint import Endpoint, Reply, judged
-from xpo_ray.errors import JudgeUnreachable
+from xpo_ray.errors import JudgeError, JudgeUnreachable
 from xpo_ray.judges import Comparison, Judge, Message, Response
 from xpo_ray.judges.judgement import Metered
 
@@ -118,3 +119,29 @@ def test_reasons_can_be_stored_whatever_the_endpoint_spells(asking: Asking, endp
     for judgement in asking("http", batch_size=3).judge(asked(3)):
         assert judgement.failed
         assert (judgement.reason or "").encode()
+
+
+def test_a_chat_template_makes_the_texts_for_openrlhf_and_a_prompt_that_it_refuses_fails_alone(
+    asking: Asking, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    file = tmp_path / "chat.jinja"
+    file.write_text(
+        "{% for m in messages %}{% if 'prompt 1' in m['content'] %}{{ raise_exception('not that one') }}{% endif %}"
+        "<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    endpoint.behaviour = lambda body: Reply(text=json.dumps({"rewards": [float(len(q)) for q in body["query"]]}))
+    told = asking("http", format="openrlhf", chat_template=str(file)).judge(asked(3))
+    assert endpoint.bodies[0]["query"][0] == "<|user|>prompt 0<|assistant|>x"
+    assert endpoint.bodies[0]["prompts"][-1] == "<|user|>prompt 2<|assistant|>"
+    assert [j.failed for j in told] == [False, True, False]
+    assert (told[1].reason, told[1].tries) == ("judge.chat_template refuses the messages: not that one", 0)
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("{% if %}", "is no Jinja template")])
+def test_a_chat_template_that_cannot_be_used_is_refused(
+    asking: Asking, tmp_path: Path, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "chat.jinja").write_text(text)
+    with pytest.raises(JudgeError, match=rf"judge\.chat_template .*chat\.jinja: {said}"):
+        asking("http", format="openrlhf", chat_template=str(tmp_path / "chat.jinja"))

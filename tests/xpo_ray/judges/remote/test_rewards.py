@@ -4,6 +4,7 @@ import pytest
 
 from xpo_ray.judges import Comparison, Message, Response
 from xpo_ray.judges.remote.outcomes import Unreadable
+from xpo_ray.judges.remote.prompt_text import plain
 from xpo_ray.judges.remote.rewards import openrlhf_body, read, trl_body
 from xpo_ray.judges.remote.verdict import Verdict
 
@@ -12,7 +13,7 @@ ASKED = [Comparison((SYSTEM, USER), (Response("because"), Response("no"))), Comp
 
 
 def test_openrlhf_gets_queries_that_begin_with_their_prompts() -> None:
-    assert openrlhf_body(ASKED) == {
+    assert openrlhf_body(ASKED, plain) == {
         "query": ["be brief\n\nwhy?\n\nbecause", "be brief\n\nwhy?\n\nno", "why?\n\nso"],
         "prompts": ["be brief\n\nwhy?\n\n", "be brief\n\nwhy?\n\n", "why?\n\n"],
         "labels": [None, None, None],
