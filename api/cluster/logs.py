@@ -56,9 +56,7 @@ class LogKeeper:
         finished = self._done & self._ours
         with self._services.database.read() as session:
             rows = session.execute(
-                select(Attempt.ray_job, Attempt.state)
-                .where(Attempt.ray_job.in_(finished))
-                .order_by(Attempt.ended_at.desc())
+                select(Attempt.ray_job, Attempt.state).where(Attempt.ray_job.in_(finished)).order_by(Attempt.ended_at.desc())
             ).all()
         ended = [row.ray_job for row in rows if row.state == "ended"]
         for job in [*ended[JOBS_LEFT:], *finished.difference(row.ray_job for row in rows)]:

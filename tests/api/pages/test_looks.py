@@ -43,9 +43,7 @@ NAMELESS = """() => [...document.querySelectorAll("button, input, select, textar
   .filter((e) => e.checkVisibility() && !(e.getAttribute("aria-label") || e.labels?.length || e.textContent.trim()))
   .map((e) => e.outerHTML)"""
 
-MARKS = (
-    "() => [...document.querySelectorAll('.chart svg')].map((e) => e.querySelectorAll('.tick[text-anchor=end]').length)"
-)
+MARKS = "() => [...document.querySelectorAll('.chart svg')].map((e) => e.querySelectorAll('.tick[text-anchor=end]').length)"
 """Numbers beside each chart, of which one says nothing about a distance."""
 
 CLIPPED = """() => [...document.querySelectorAll(".status, button, time")]
