@@ -1,6 +1,6 @@
 """What an LLM judge has taken: tokens, and their price."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from xpo_ray.judges.remote.completions import Completion
 from xpo_ray.spec.judge import LlmJudge
@@ -13,7 +13,7 @@ class Meter:
     spec: LlmJudge
     _input: int = 0
     _output: int = 0
-    _silent: int = field(default=0)
+    _silent: int = 0
 
     def add(self, completion: Completion) -> None:
         if completion.input_tokens is None or completion.output_tokens is None:
