@@ -100,9 +100,10 @@ def _bring(
     to = following.status
     if run.status in FINAL:
         return
+    cause = f" ({error.code})" if error is not None else ""
     if not may_follow(run.status, to):  # type: ignore[arg-type]
-        move(session, run, PASSES[to], at, why=f"attempt {attempt.number} was stopped")
-    why = f"attempt {attempt.number} ended: {attempt.ending}" + (f" ({error.code})" if error is not None else "")
+        move(session, run, PASSES[to], at, why=f"attempt {attempt.number} was stopped{cause}")
+    why = f"attempt {attempt.number} ended: {attempt.ending}{cause}"
     values: dict[str, Any] = {"fruitless": run.fruitless}
     if to == "succeeded":
         values |= {"result": result, "error": None, "waiting_for": None}
