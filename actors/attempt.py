@@ -3,7 +3,7 @@
 It claims the attempt, works as a foreground run does, and tells the service how it ended. Its arguments, its environment and
 its runtime_env are for everybody to see: secrets come with the claim alone. SIGTERM pauses: what is under way is committed.
 
-Exit codes: 0 the attempt did what was wanted, 1 it failed, 3 it was refused or superseded.
+Exit codes: 0 the attempt did what was wanted, 1 it failed or could not go on, 3 it was refused or superseded.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from xpo_ray.courier import Courier, claim_attempt
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.errors import Cancelled, Paused, ServiceRefused, Superseded
+from xpo_ray.errors import Cancelled, JudgeUnreachable, Paused, ServiceRefused, Superseded
 from xpo_ray.failures import lasting, run_error
 from xpo_ray.results import Result, confirm_result
 
@@ -74,6 +74,8 @@ def attempt(place: Place, courier: Courier) -> int:
         return 3
     except (Paused, Cancelled) as error:
         return _end_with(courier, "paused" if isinstance(error, Paused) else "cancelled", None)
+    except JudgeUnreachable as error:
+        return _end_with(courier, "paused", error)
     except Exception as error:  # noqa: BLE001 - the edge of the job: whatever it was is told to the service
         return _end_with(courier, "failed" if lasting(error) else "died", error)
     return 0

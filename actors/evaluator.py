@@ -13,7 +13,7 @@ from xpo_ray.actors.roles import Roles
 from xpo_ray.actors.scheduler import read_table
 from xpo_ray.algorithms import algorithm_row
 from xpo_ray.decisions import runaway_length
-from xpo_ray.errors import DiskFull, XpoRayError
+from xpo_ray.errors import DiskFull, JudgeUnreachable, XpoRayError
 from xpo_ray.evaluation.metrics import held_out_metrics
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.generation.engine import Sampling
@@ -70,6 +70,10 @@ class Evaluator:
         try:
             metrics = await self._evaluate(iteration, previous)
         except DiskFull:  # ends the attempt; the next one evaluates again
+            raise
+        except JudgeUnreachable as error:  # so too, but training goes on to its end first
+            told = f"evaluation of iteration {iteration} waits, the run will pause for it at its end: {error}"
+            self.reporter.emit(Warned("judge_unreachable", told))
             raise
         except (XpoRayError, ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             self.reporter.emit(Warned("evaluation_failed", f"evaluation of iteration {iteration} failed: {error}"))

@@ -29,7 +29,7 @@ class JudgeActor:
     def prefer(self, candidates: pa.Table, row: Row, run_seed: int, iteration: int) -> tuple[pa.Table, Summary]:
         """CANDIDATES → PREFERENCES: judge a shard and pair its candidates.
 
-        Raises JudgeFailed where too many prompts could not be judged.
+        Raises JudgeFailed where too many prompts could not be judged, JudgeUnreachable where waiting can help.
         """
         started = time.monotonic()
         judgements = self._judgements(candidates) if row.judged else given(candidates)

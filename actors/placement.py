@@ -6,6 +6,7 @@ On one machine the run owns all cores: actors ask Ray for no CPU of their own, a
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,11 +73,19 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
 
 
 def start_actor(
-    cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False, lanes: int = 1, gpus: float = 0.0
+    cls: type,
+    name: str,
+    *args: Any,
+    threads: int = 1,
+    pulse: bool = False,
+    lanes: int = 1,
+    gpus: float = 0.0,
+    secrets: Sequence[str] = (),
 ) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
     that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `lanes`:
-    calls that it works on at once, each in a thread."""
+    calls that it works on at once, each in a thread. `secrets`: variables of this process that it needs beside those of
+    SECRET_NAMES; a cluster that was joined lacks them."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
@@ -85,9 +94,9 @@ def start_actor(
         options["max_concurrency"] = lanes
     if gpus:
         options["num_gpus"] = gpus
-    secrets = {n: os.environ[n] for n in os.environ.get(SECRET_NAMES, "").split(",") if n in os.environ}
-    if secrets:
-        cls, args = _knowing(cls), (secrets, *args)
+    names = [*os.environ.get(SECRET_NAMES, "").split(","), *secrets]
+    if known := {n: os.environ[n] for n in names if n in os.environ}:
+        cls, args = _knowing(cls), (known, *args)
     made = ray.remote(concurrency_groups={PULSE: 1})(cls) if pulse else ray.remote(cls)
     return made.options(**options, runtime_env={"env_vars": variables}).remote(*args)
 

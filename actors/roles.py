@@ -79,9 +79,12 @@ class Roles:
 
         def judge(role: str, size: int, of: JudgeSpec | None) -> Pool:
             longest_s = of.longest_s(spec.data.shard_size) if of is not None else 0.0
-            return pool(
-                role, size, lambda name: start_actor(cast.judge, name, of, folder, pulse=longest_s > 0), longest_s
-            )
+            secrets = of.secrets() if of is not None else ()
+
+            def start(name: str) -> Any:
+                return start_actor(cast.judge, name, of, folder, pulse=longest_s > 0, secrets=secrets)
+
+            return pool(role, size, start, longest_s)
 
         self.policy = model("policy")
         self.base = self.policy if spec.model.lora else model("base")

@@ -262,6 +262,9 @@ class Scheduler:
                         await self._make(roles, shard, stage, None)
                         await self._commits[roles.iteration, shard]
 
-            async with asyncio.TaskGroup() as group:
-                for shard in range(self.schedule.shards(roles.iteration)):
-                    group.create_task(one(shard))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for shard in range(self.schedule.shards(roles.iteration)):
+                        group.create_task(one(shard))
+            except ExceptionGroup as failed:  # what the first shard failed of, as where shards are streamed
+                raise failed.exceptions[0] from failed

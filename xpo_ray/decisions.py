@@ -41,6 +41,12 @@ def judge_gave_up(prompts: int, failed: int, max_failed_fraction: float) -> bool
     return failed > max_failed_fraction * prompts
 
 
+def out_of_reach(prompts: int, failed: int, lost: int, max_failed_fraction: float, *, down: bool) -> bool:
+    """Whether a shard must wait for a remote judge, `lost` of whose failures are for want of a working endpoint: it is down
+    now, or the shard would be given up and they are half of the reason. Fewer count as any other failure."""
+    return lost > 0 and (down or (judge_gave_up(prompts, failed, max_failed_fraction) and 2 * lost >= failed))
+
+
 def checkpoint_due(steps_since: int, every: int | None, *, border: bool, online: bool, last: bool) -> bool:
     """Whether to publish a checkpoint now: at every border, and within iterations as often as asked.
 

@@ -11,7 +11,7 @@ XpoRayError
 ├── RunFailed (RuntimeError)    the run stopped; what was committed stays; exit code 1
 │   ├── TrainingDiverged        a loss or gradient that is not finite
 │   ├── JudgeFailed             too many prompts of a shard could not be judged
-│   ├── JudgeUnreachable        the judge's endpoint is down; the run pauses, because waiting can help
+│   ├── JudgeUnreachable        the judge is out of reach; the run pauses, because waiting can help
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
 │   ├── ActorLost               a role died more often than the limit allows
@@ -70,7 +70,7 @@ class JudgeFailed(RunFailed):
 
 
 class JudgeUnreachable(RunFailed):
-    """The endpoint of the judge has been out of reach for longer than its patience; the run pauses."""
+    """The judge's endpoint, or actor, has been out of reach for longer than its patience; the run pauses."""
 
 
 class CanaryMismatch(RunFailed):

@@ -100,9 +100,10 @@ def _bring(
     to = following.status
     if run.status in FINAL:
         return
+    cause = f" ({error.code})" if error is not None else ""
     if not may_follow(run.status, to):  # type: ignore[arg-type]
-        move(session, run, PASSES[to], at, why=f"attempt {attempt.number} was stopped")
-    why = f"attempt {attempt.number} ended: {attempt.ending}" + (f" ({error.code})" if error is not None else "")
+        move(session, run, PASSES[to], at, why=f"attempt {attempt.number} was stopped{cause}")
+    why = f"attempt {attempt.number} ended: {attempt.ending}{cause}"
     values: dict[str, Any] = {"fruitless": run.fruitless}
     if to == "succeeded":
         values |= {"result": result, "error": None, "waiting_for": None}
@@ -112,7 +113,7 @@ def _bring(
         values |= {"retry_at": at + timedelta(seconds=following.after_s)}
         values |= {"waiting_for": _why_waiting(attempt, error, following.after_s)}
     else:
-        values |= {"waiting_for": None}
+        values |= {"waiting_for": _why_paused(error) if to == "paused" else None}
     move(session, run, to, at, why=why, level="error" if to == "failed" else "info", **values)
 
 
@@ -146,6 +147,11 @@ def _silent(attempt: Attempt, run: Run) -> RunError:
         "see the logs of the attempts",
         kind="system",
     )
+
+
+def _why_paused(error: RunError | None) -> str | None:
+    """A run that paused by itself says why; one that was asked to needs no reason."""
+    return None if error is None else error.message[:500]
 
 
 def _why_waiting(attempt: Attempt, error: RunError | None, after_s: float) -> str:

@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from xpo_ray.api.database.tables import Dataset, Model
 from xpo_ray.api.datasets.roots import allowed_repository, below_roots, links_below
+from xpo_ray.api.hosts import check_url
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.errors import SpecError
-from xpo_ray.spec.judge import ActorJudge, SingleJudge, single_judges
+from xpo_ray.spec.judge import ActorJudge, HttpJudge, LlmJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import parse_spec
 from xpo_ray.spec.run import RunSpec
 
@@ -119,7 +120,7 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
     _check_template(settings, getattr(spec.model, "chat_template", None), "spec.model.chat_template")
     for judge, field in ((spec.judge, "spec.judge"), (spec.evaluation.judge, "spec.evaluation.judge")):
         for place, single in () if judge is None else single_judges(judge, field):
-            _check_judge(settings, single, place)
+            _check_judge(settings, single, place, asked_secrets)
     for number, export in enumerate(spec.exports):
         needs = SENDS_BY.get(export.kind, ())
         if needs and not set(needs) & set(asked_secrets):
@@ -129,7 +130,7 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
             raise Refusal(422, "spec_invalid", detail, field=f"spec.exports.{number}")
 
 
-def _check_judge(settings: Settings, judge: SingleJudge, field: str) -> None:
+def _check_judge(settings: Settings, judge: SingleJudge, field: str, asked_secrets: list[str]) -> None:
     match judge.kind:
         case "python":
             _check_plugin(settings, judge.function, f"{field}.function")
@@ -142,6 +143,8 @@ def _check_judge(settings: Settings, judge: SingleJudge, field: str) -> None:
             _check_model(settings, judge.path, f"{field}.path")
             if judge.backbone is not None:
                 _check_model(settings, judge.backbone, f"{field}.backbone")
+        case "http" | "llm":
+            _check_remote(settings, judge, field, asked_secrets)
 
 
 def _check_files(services: Services, path: str, field: str) -> None:
@@ -172,6 +175,18 @@ def _check_model(settings: Settings, path: str, field: str) -> None:
 def _check_template(settings: Settings, template: str | None, field: str) -> None:
     if template not in (None, "tokenizer", "plain"):
         below_roots(settings.roots, template, field)
+
+
+def _check_remote(settings: Settings, judge: HttpJudge | LlmJudge, field: str, asked_secrets: list[str]) -> None:
+    """Its host is the operator's choice; the token is a secret of the run, no other variable of the cluster's processes."""
+    check_url(settings, judge.url, f"{field}.url")
+    if judge.token_env is not None and judge.token_env not in asked_secrets:
+        detail = f"{field}.token_env {judge.token_env!r}: ask for this secret of the operator's in `secrets`"
+        raise Refusal(422, "spec_invalid", detail, field=f"{field}.token_env")
+    if isinstance(judge, HttpJudge):
+        _check_template(settings, judge.chat_template, f"{field}.chat_template")
+    elif judge.template is not None:
+        below_roots(settings.roots, judge.template, f"{field}.template")
 
 
 def _check_plugin(settings: Settings, function: str, field: str) -> None:

@@ -4,12 +4,13 @@ from fastapi import APIRouter, Response
 
 from xpo_ray.api.auth import Principal, allow
 from xpo_ray.api.database.tables import Webhook
+from xpo_ray.api.hosts import check_url
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.keys.secret import new_secret
 from xpo_ray.api.paging import After, Limit, pack, page_of
 from xpo_ray.api.services import TheServices
 from xpo_ray.api.webhooks import store
-from xpo_ray.api.webhooks.sending import check_url, send
+from xpo_ray.api.webhooks.sending import send
 from xpo_ray.wire.base import Page
 from xpo_ray.wire.webhooks import MadeWebhook, NewWebhook, Tried, WebhookView
 

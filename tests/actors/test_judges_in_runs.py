@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import ray
 
-from tests.actors.conftest import Ran, World
-from tests.running import model_digest
+from tests.actors.conftest import Heard, Ran, World
+from tests.running import model_digest, write_spec
 from tests.tiny import tiny_tokenizer
+from xpo_ray.actors.driver import run_foreground
 from xpo_ray.errors import JudgeUnreachable
-from xpo_ray.reporting import EvaluationDone, ShardDone
+from xpo_ray.preparation import prepare
+from xpo_ray.report.folder import RunFolder
+from xpo_ray.reporting import EvaluationDone, RunFinished, ShardDone
+from xpo_ray.spec.loading import load_spec
 from xpo_ray.storage import LocalStorage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
@@ -148,11 +152,18 @@ def test_an_actor_of_the_users_judges_a_run(world: World, vowels: Callable[[], N
 
 
 @pytest.mark.long
-def test_a_run_whose_actor_is_absent_goes_on_when_it_is_there_and_ends_as_with_a_function(
+def test_a_run_whose_actor_is_absent_pauses_and_then_goes_on_and_ends_as_with_a_function(
     world: World, vowels: Callable[[], None]
 ) -> None:
+    spec = load_spec(
+        write_spec(world.folder, small(world, ACTOR), "absent.yaml"), ["output.path=./absent", "name=absent"]
+    )
+    heard = Heard()
     with pytest.raises(JudgeUnreachable, match="there is none on this run's Ray cluster"):
-        world.run("absent", raw=small(world, ACTOR))
+        run_foreground(prepare(spec, world.folder), resume=False, reporter=heard)
+    ended = heard.of(RunFinished)[-1]
+    assert (ended.status, "Start it there with .options" in (ended.error or "")) == ("paused", True)
+    assert RunFolder.open(world.folder / "absent").status == "paused"
     vowels()
     ran = world.run("absent", raw=small(world, ACTOR), resume=True)
     assert ran.result.attempts == 2

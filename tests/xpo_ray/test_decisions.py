@@ -16,6 +16,7 @@ from xpo_ray.decisions import (
     flat_loss,
     judge_gave_up,
     next_stage,
+    out_of_reach,
     runaway_length,
 )
 from xpo_ray.shards import STAGES
@@ -119,3 +120,22 @@ def test_the_best_iteration_has_the_best_reward_and_is_the_earlier_of_equals() -
 def test_without_rewards_the_last_iteration_is_the_best() -> None:
     assert best_iteration({}, last=3) == 3
     assert best_iteration({1: None, 2: None}, last=3) == 3
+
+
+@pytest.mark.parametrize(
+    ("failed", "lost", "down", "waits"),
+    [
+        (8, 8, True, True),
+        (1, 1, True, True),
+        (8, 8, False, True),
+        (8, 4, False, True),
+        (8, 3, False, False),
+        (4, 4, False, False),
+        (8, 0, True, False),
+        (0, 1, True, True),
+    ],
+)
+def test_a_shard_waits_for_an_endpoint_that_is_down_or_to_blame_for_most_failures(
+    failed: int, lost: int, down: bool, waits: bool
+) -> None:
+    assert out_of_reach(8, failed, lost, 0.5, down=down) is waits

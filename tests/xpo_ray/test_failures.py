@@ -2,7 +2,15 @@
 
 import pytest
 
-from xpo_ray.errors import ActorLost, CorruptArtifact, JudgeFailed, LedgerMismatch, SpecError, TrainingDiverged
+from xpo_ray.errors import (
+    ActorLost,
+    CorruptArtifact,
+    JudgeFailed,
+    JudgeUnreachable,
+    LedgerMismatch,
+    SpecError,
+    TrainingDiverged,
+)
 from xpo_ray.failures import lasting, run_error
 
 
@@ -12,6 +20,7 @@ from xpo_ray.failures import lasting, run_error
         (SpecError("x"), "spec_error", "user", True),
         (TrainingDiverged("x"), "training_diverged", "user", True),
         (JudgeFailed("x"), "judge_failed", "user", True),
+        (JudgeUnreachable("x"), "judge_unreachable", "system", False),
         (CorruptArtifact("x"), "corrupt_artifact", "system", True),
         (LedgerMismatch("x"), "ledger_mismatch", "system", True),
         (ActorLost("x"), "actor_lost", "system", False),

@@ -355,6 +355,7 @@ def test_an_ensemble_holds_all_its_members_in_one_process_for_each_core(folder: 
         (["pairrm"], 4),
         (["python"], 1),
         (["actor"], 1),
+        (["http", "llm"], 1),
         (["python", "actor"], 1),
         (["python", "reward_model"], 4),
     ],
@@ -365,6 +366,8 @@ def test_a_judge_that_computes_has_a_process_for_each_core(folder: Path, kinds: 
         "pairrm": {"kind": "pairrm", "path": "./ranker"},
         "python": {"kind": "python", "function": "rewards:score"},
         "actor": {"kind": "actor", "name": "mine"},
+        "http": {"kind": "http", "url": "http://localhost/"},
+        "llm": {"kind": "llm", "url": "http://localhost/v1", "model": "big"},
     }
     several = {"kind": "ensemble", "members": [{"judge": known[kind]} for kind in kinds]}
     raw = spec(folder, SELM).model_dump() | {"judge": several if len(kinds) > 1 else known[kinds[0]]}
@@ -453,3 +456,71 @@ def test_planning_loads_no_heavy_library(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, raw], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+LLM = {"kind": "llm", "url": "http://localhost/v1", "model": "big", "function": None}
+
+
+def judged_by(folder: Path, algorithm: dict[str, Any], judge: dict[str, Any], **sections: Any) -> Plan:
+    made = spec(folder, algorithm, **sections).model_dump(mode="json")
+    return plan(RunSpec.model_validate({**made, "judge": {k: v for k, v in judge.items() if v is not None}}))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "mode", "said"),
+    [
+        (SELM, "pairwise", "K(K − 1) = 6 requests for a prompt with K = 3 candidates, 600 in the whole run"),
+        (SELM, "scored", "K = 3 requests for a prompt with K = 3 candidates, 300 in the whole run"),
+        (XPO, "pairwise", "K(K − 1) = 2 requests for a prompt with K = 2 candidates, 200 in the whole run"),
+        (
+            {"kind": "online_dpo", "draws": 4},
+            "pairwise",
+            "K(K − 1) = 12 requests for a prompt with K = 4 candidates, 1,200",
+        ),
+    ],
+)
+def test_requests_to_a_language_model_are_counted_for_every_prompt_and_pair(
+    folder: Path, algorithm: dict[str, Any], mode: str, said: str
+) -> None:
+    notes = judged_by(folder, algorithm, {**LLM, "mode": mode}).notes
+    assert any(said in note and f"judge big, {mode}" in note for note in notes), notes
+
+
+def test_requests_of_evaluations_are_those_beside_the_base_and_beside_the_model_before(folder: Path) -> None:
+    data = {"partitions": 2, **held_out(folder)}
+    pairs = judged_by(folder, SELM, LLM, data=data).notes
+    assert any("evaluation by big: about 80 requests" in note for note in pairs), (
+        pairs
+    )  # 10 prompts, 2 models, 4 requests
+    scores = judged_by(folder, SELM, {**LLM, "mode": "scored"}, data=data).notes
+    assert any("evaluation by big: about 30 requests" in note for note in scores), scores  # 10 prompts, 3 models
+
+
+def test_dataset_pairs_and_other_judges_cost_no_request(folder: Path) -> None:
+    assert not any("requests" in note for note in plan(spec(folder, SELM)).notes)
+    of = judged_by(folder, {"kind": "dpo"}, LLM)
+    assert any("0 in the whole run" in note for note in of.notes), of.notes
+
+
+def test_of_a_dear_language_model_in_an_ensemble_the_requests_are_a_bound(folder: Path) -> None:
+    cheap, dear = (
+        {"kind": "http", "url": "http://localhost/"},
+        {"kind": "llm", "url": "http://localhost/v1", "model": "big"},
+    )
+    members = [{"judge": cheap}, {"judge": dear}]
+    data = {"partitions": 2, **held_out(folder)}
+    for combine, training, evaluation in (
+        ({"combine": "cheap_then_dear", "unsure_below": 0.1}, "at most 600 in", "at most 80 requests"),
+        ({"combine": "mean"}, "candidates, 600 in", "about 80 requests"),
+    ):
+        judge = {"kind": "ensemble", "members": members, "function": None, **combine}
+        notes = judged_by(folder, SELM, judge, data=data).notes
+        assert any(training in note and note.startswith("judge big") for note in notes), notes
+        assert any(f"evaluation by big: {evaluation}" in note for note in notes), notes
+
+
+def test_a_remote_judge_is_a_small_process(folder: Path) -> None:
+    of = judged_by(folder, SELM, {"kind": "http", "url": "http://localhost/"})
+    assert [(r.processes, r.parts, r.unknown) for r in of.roles if r.role == "judge"] == [
+        (1, {"libraries": WORKER}, None)
+    ]

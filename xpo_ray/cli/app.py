@@ -12,7 +12,7 @@ from rich.console import Console
 from xpo_ray.cli import datasets, keys, models, runs
 from xpo_ray.cli.options import Cpus, Follow, Gpus, MemoryGib, Notes, Priority, RunId
 from xpo_ray.cli.plain_text import plain
-from xpo_ray.errors import RunFailed, UserError, XpoRayError
+from xpo_ray.errors import JudgeUnreachable, RunFailed, UserError, XpoRayError
 
 app = typer.Typer(
     add_completion=False,
@@ -42,8 +42,14 @@ def main() -> None:
         print("interrupted; what was committed stays, go on with --resume", file=sys.stderr)
         sys.exit(130)
     except XpoRayError as error:
-        _complain("the run failed" if isinstance(error, RunFailed) else "error", error)
+        _complain(_head(error), error)
         sys.exit(1)
+
+
+def _head(error: XpoRayError) -> str:
+    if isinstance(error, JudgeUnreachable):
+        return "the run is paused, go on with --resume"
+    return "the run failed" if isinstance(error, RunFailed) else "error"
 
 
 def _complain(head: str, error: Exception) -> None:

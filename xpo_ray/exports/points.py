@@ -84,6 +84,8 @@ class Translator:
             values["judge/tie_rate"] = sums["judge.ties"] / prompts
             values["judge/drop_rate"] = sums["judge.dropped"] / prompts
             values["judge/failure_rate"] = sums["judge.failed"] / prompts
+        taken = {name.removeprefix("judge.judge_"): v for name, v in sums.items() if name.startswith("judge.judge_")}
+        values |= {f"judge/{name}": value for name, value in taken.items()}
         for stage in STAGES.values():
             if shards := sums[f"{stage}.shards"]:
                 values[f"throughput/{stage}_seconds_per_shard"] = sums[f"{stage}.seconds"] / shards

@@ -49,6 +49,14 @@ def _opened(spec: JudgeSpec, folder: Path, named: Named | None) -> Judge:
             from xpo_ray.judges.pairrm.judge import PairRMRanker
 
             return PairRMRanker(spec, folder)
+        case "http":
+            from xpo_ray.judges.remote.http import HttpEndpoint
+
+            return HttpEndpoint(spec, folder)
+        case "llm":
+            from xpo_ray.judges.remote.llm import LlmEndpoint
+
+            return LlmEndpoint(spec, folder)
         case "actor":
             if named is None:
                 raise JudgeError(
@@ -60,13 +68,14 @@ def _opened(spec: JudgeSpec, folder: Path, named: Named | None) -> Judge:
 
 
 def _ensemble(spec: EnsembleJudge, folder: Path, named: Named | None) -> Judge:
-    """All members or none: one that cannot be opened closes those before it."""
+    """All members or none: one that cannot be opened closes those before it. The ensemble's share of failures is theirs too."""
     from xpo_ray.judges.ensemble import Ensemble
 
     with ExitStack() as opened:
         members = []
         for member in spec.members:
-            members.append(open_judge(member.judge, folder, named))
+            judge = member.judge.model_copy(update={"max_failed_fraction": spec.max_failed_fraction})
+            members.append(open_judge(judge, folder, named))
             opened.callback(members[-1].close)
         opened.pop_all()
     return Ensemble(spec, members)

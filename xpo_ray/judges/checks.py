@@ -7,12 +7,15 @@ from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.pairrm.backbone import DEFAULT, local_backbone
 from xpo_ray.judges.python import check_python_judge, source_digest
+from xpo_ray.judges.remote.prompt_text import prompt_text, template_text
+from xpo_ray.judges.remote.templates import template_of
+from xpo_ray.judges.remote.token import token_of
 from xpo_ray.model_files import model_folder, tensor_shapes
-from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
+from xpo_ray.spec.judge import HttpJudge, JudgeSpec, LlmJudge, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import digest
 
-DECIDED_BY_CONTENT = ("reward_model", "pairrm")
-"""Kinds whose files decide the result beside their fields."""
+DECIDED_BY_CONTENT = ("reward_model", "pairrm", "http", "llm")
+"""Kinds whose files decide the result beside their fields: models, and the templates of what is sent to an endpoint."""
 PAIRRM_HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
 
@@ -29,12 +32,15 @@ def check_judge(spec: JudgeSpec, folder: Path) -> None:
                 _check_reward_model(judge)
             case "pairrm":
                 _check_pairrm(judge)
+            case "http" | "llm":
+                _check_remote(judge)
             case "actor":
                 pass
 
 
 def judge_digest(spec: JudgeSpec, folder: Path) -> str:
-    """sha256 of the function's source file, of the model's config and weights (with its backbone's config), or an actor's name.
+    """sha256 of the function's source file, of the model's config and weights (with its backbone's config), or of the address
+    and the template of a remote judge, as nobody knows what stands behind an address; an actor's name.
 
     Of an ensemble: of its members' digests.
     """
@@ -61,6 +67,8 @@ def _digest(spec: SingleJudge, folder: Path) -> str:
             return model_fingerprint(spec.path)
         case "pairrm":
             return _pairrm_digest(spec)
+        case "http" | "llm":
+            return _request_digest(spec)
         case "actor":
             return f"actor:{spec.namespace}/{spec.name}"
 
@@ -72,6 +80,20 @@ def _pairrm_digest(spec: PairRMJudge) -> str:
         return own
     config = hashlib.sha256((backbone / "config.json").read_bytes()).hexdigest()
     return hashlib.sha256(f"{own} {config}".encode()).hexdigest()
+
+
+def _request_digest(spec: HttpJudge | LlmJudge) -> str:
+    asked = template_of(spec) if isinstance(spec, LlmJudge) else template_text(spec)
+    return hashlib.sha256(f"{spec.url}\n{asked}".encode()).hexdigest()
+
+
+def _check_remote(spec: HttpJudge | LlmJudge) -> None:
+    """The token is there, and a template can be filled in; nothing is sent."""
+    token_of(spec)
+    if isinstance(spec, LlmJudge):
+        template_of(spec)
+    else:
+        prompt_text(spec)
 
 
 def _check_reward_model(spec: RewardModelJudge) -> None:

@@ -54,7 +54,7 @@ class Judgement:
 
 class Judge(Protocol):
     """Scores or ranks candidates. `judge` returns one Judgement per comparison, in order, and raises only JudgeError, or
-    JudgeUnreachable where an endpoint is down and waiting can help."""
+    JudgeUnreachable where its endpoint or actor is out of reach and waiting can help."""
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
 

@@ -120,6 +120,8 @@ def _judge_memory(judge: SingleJudge) -> tuple[dict[str, int], str | None]:
             return {"libraries": WORKER}, "your function's own memory"
         case "actor":
             return {"libraries": WORKER}, "your actor's own memory"
+        case "http" | "llm":
+            return {"libraries": WORKER}, None
         case "reward_model" | "pairrm":
             return _model_memory(judge)
 

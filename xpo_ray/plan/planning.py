@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from xpo_ray.datasets.files import count_rows, data_files
+from xpo_ray.plan.judging import judging_notes
 from xpo_ray.plan.memory import ModelSize, RoleMemory, machine_bytes, roles
 from xpo_ray.plan.work import IterationWork, evaluations, iterations
 from xpo_ray.spec.data import Source
@@ -82,7 +83,7 @@ def plan(spec: RunSpec) -> Plan:
         roles=known,
         cores=cores,
         machine_bytes=machine_bytes(),
-        notes=tuple(_notes(spec, prompts, size, work, known)),
+        notes=(*_notes(spec, prompts, size, work, known), *judging_notes(spec, held_out, work)),
     )
 
 

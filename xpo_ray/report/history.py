@@ -87,6 +87,8 @@ class History:
     stages: dict[str, StageLog] = field(default_factory=lambda: {name: StageLog() for name in STAGES})
     judged: dict[int, dict[str, float]] = field(default_factory=dict)
     """Counts of pairs, ties and drops by iteration."""
+    calls: dict[int, dict[str, float]] = field(default_factory=dict)
+    """What a judge that counts has taken, by iteration; `judge_…` of training and held-out shards, done again ones too."""
     evaluations: dict[int, dict[str, float | None]] = field(default_factory=dict)
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
     notable: list[dict[str, Any]] = field(default_factory=list)
@@ -147,7 +149,10 @@ class History:
             attempt.resumed_from, attempt.adopted_tables = event["checkpoint"], event["adopted_tables"]
 
     def _shard(self, event: dict[str, Any]) -> None:
-        if not event["fresh"] or event["stage"] == "held-out":
+        if not event["fresh"]:
+            return
+        self._calls(event["iteration"], event["counts"])
+        if event["stage"] == "held-out":
             return
         stage = self.stages[event["stage"]]
         stage.spans.append((event["at"] - event["seconds"], event["at"]))
@@ -159,6 +164,12 @@ class History:
             counts = self.judged.setdefault(event["iteration"], defaultdict(float))
             for name, value in event["counts"].items():
                 counts[name] += value
+
+    def _calls(self, iteration: int, counts: dict[str, float]) -> None:
+        for name, value in counts.items():
+            if name.startswith("judge_"):
+                taken = self.calls.setdefault(iteration, defaultdict(float))
+                taken[name] += value
 
     def _step(self, event: dict[str, Any]) -> None:
         attempt, train, metrics = self.attempts[-1], self.stages["train"], event["metrics"]

@@ -2,7 +2,16 @@
 
 from xpo_ray.spec.algorithm import AlgorithmSpec, ObjectiveSpec
 from xpo_ray.spec.data import ColumnsSpec, DataSpec, FilesSource, HubSource, ModelSpec, Source
-from xpo_ray.spec.judge import ActorJudge, EnsembleJudge, JudgeSpec, PairRMJudge, PythonJudge, RewardModelJudge
+from xpo_ray.spec.judge import (
+    ActorJudge,
+    EnsembleJudge,
+    HttpJudge,
+    JudgeSpec,
+    LlmJudge,
+    PairRMJudge,
+    PythonJudge,
+    RewardModelJudge,
+)
 from xpo_ray.spec.loading import load_spec, parse_spec
 from xpo_ray.spec.run import RunSpec, at_iteration
 from xpo_ray.spec.training import EvaluationSpec, OutputSpec, ResourcesSpec, SamplingSpec, TrainingSpec
@@ -15,8 +24,10 @@ __all__ = [
     "EnsembleJudge",
     "EvaluationSpec",
     "FilesSource",
+    "HttpJudge",
     "HubSource",
     "JudgeSpec",
+    "LlmJudge",
     "ModelSpec",
     "ObjectiveSpec",
     "OutputSpec",

@@ -123,6 +123,8 @@ def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
                 node[name] = _absolute(node[name], folder)
         if isinstance(node.get("chat_template"), str) and node["chat_template"] not in ("tokenizer", "plain"):
             node["chat_template"] = _absolute(node["chat_template"], folder)
+        if isinstance(node.get("template"), str):
+            node["template"] = _absolute(node["template"], folder)
     return out
 
 

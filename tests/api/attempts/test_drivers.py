@@ -249,3 +249,21 @@ def test_a_job_that_was_stopped_from_outside_brings_its_run_along(
 ) -> None:
     call(api, "end", {"ending": ending}, token)
     assert run_row(services).status == status
+
+
+@pytest.mark.parametrize("wanted", ["run", "cancel"])
+def test_a_driver_whose_judge_is_out_of_reach_pauses_its_run_and_says_why(
+    services: Services, api: TestClient, admin: dict[str, str], token: str, wanted: str
+) -> None:
+    if wanted == "cancel":
+        api.post(f"/v1/runs/{RUN}/cancel", headers=admin)
+    error = {"code": "judge_unreachable", "message": "judge http:h could not be reached", "kind": "system"}
+    assert call(api, "end", {"ending": "paused", "error": error}, token).status_code == 200
+    run = api.get(f"/v1/runs/{RUN}", headers=admin).json()
+    if wanted == "cancel":
+        assert (run["status"], run["waiting_for"]) == ("cancelled", None)
+        return
+    assert (run["status"], run["waiting_for"], run["error"]) == ("paused", error["message"], None)
+    assert row(services).error == {**error, "traceback": None}
+    resumed = api.post(f"/v1/runs/{RUN}/resume", headers=admin).json()
+    assert (resumed["status"], resumed["waiting_for"]) == ("queued", None)

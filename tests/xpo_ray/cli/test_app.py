@@ -13,6 +13,7 @@ import pytest
 from tests.running import tiny_world, write_spec
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
 from xpo_ray.cli import main
+from xpo_ray.errors import JudgeUnreachable
 
 Edit = Callable[[dict[str, Any], Path], None]
 
@@ -227,3 +228,42 @@ def test_prompts_of_one_partition_may_differ_from_another_by_one(
     code, out, err = run(capsys, monkeypatch, "validate", write_spec(folder, raw), "--json")
     assert code == 0, err
     assert [i["prompts"] for i in json.loads(out)["plan"]["iterations"]] == [24, 23]
+
+
+def test_a_run_that_pauses_for_its_judge_says_how_to_go_on_and_ends_with_1(
+    here: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, raw = here
+
+    def out_of_reach(*_: object, **__: object) -> None:
+        raise JudgeUnreachable("judge http:h could not be reached")
+
+    monkeypatch.setattr("xpo_ray.cli.foreground.run_and_show", out_of_reach)
+    code, _, said = run(capsys, monkeypatch, "run", write_spec(folder, raw))
+    assert code == 1
+    assert "the run is paused, go on with --resume: judge http:h could not be reached" in said
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ({"kind": "http", "url": "localhost:9"}, "give http(s)://host[:port]/path"),
+        (
+            {"kind": "http", "url": "http://localhost:9/", "token_env": "NOT_SET"},
+            "judge.token_env NOT_SET: this variable",
+        ),
+        ({"kind": "llm", "url": "http://localhost:9/v1"}, "judge.model"),
+        ({"kind": "llm", "url": "http://localhost:9/v1", "model": "m", "template": "./none.txt"}, "cannot be read"),
+    ],
+)
+def test_a_remote_judge_that_cannot_be_asked_is_refused_before_anything_starts(
+    here: tuple[Path, dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    judge: dict[str, Any],
+    said: str,
+) -> None:
+    folder, raw = here
+    code, _, error = run(capsys, monkeypatch, "validate", write_spec(folder, {**raw, "judge": judge}))
+    assert code == 2
+    assert said in " ".join(error.split())

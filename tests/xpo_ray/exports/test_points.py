@@ -53,6 +53,17 @@ def test_shards_since_the_step_before_are_summed_up_at_the_next() -> None:
     assert not [name for name in second.values if name.startswith(("draw/", "judge/"))]
 
 
+def test_what_a_judge_counts_is_summed_up_beside_its_prompts() -> None:
+    judged = shard("preferences", {**JUDGED, "judge_requests": 24.0, "judge_cost": 0.5})
+    first, second = points(STARTED, BEGUN, judged, judged, step(1), step(2))
+    assert (first.values["judge/requests"], first.values["judge/cost"], first.values["judge/prompts"]) == (
+        48.0,
+        1.0,
+        16.0,
+    )
+    assert "judge/cost" not in second.values
+
+
 def test_adopted_shards_and_held_out_shards_are_no_draws() -> None:
     (point,) = points(BEGUN, shard("candidates", DRAWN, fresh=False), shard("held-out", {}), step(1))
     assert not [name for name in point.values if name.startswith("draw/")]

@@ -292,16 +292,22 @@ def test_paths_of_an_ensembles_members_become_absolute_like_a_judges_own(tmp_pat
         {"judge": {"kind": "python", "function": "my_rewards:score"}},
         {"judge": {"kind": "reward_model", "path": "./reward", "chat_template": "chat.jinja"}},
         {"judge": {"kind": "reward_model", "path": "owner/reward"}},
+        {"judge": {"kind": "pairrm", "path": "./ranker", "backbone": "./deberta"}},
+        {"judge": {"kind": "llm", "url": "http://localhost/v1", "model": "m", "template": "mine.txt"}},
     ]
     for place in ("judge", "evaluation.judge"):
         spec = load_spec(written(tmp_path, changed(place, {"kind": "ensemble", "members": members})))
         judge = spec.judge if place == "judge" else spec.evaluation.judge
         assert judge is not None
         assert judge.kind == "ensemble"
-        _, local, hub = (member.judge for member in judge.members)
+        _, local, hub, ranker, language_model = (member.judge for member in judge.members)
         assert local.kind == hub.kind == "reward_model"
         assert (local.path, local.chat_template) == (str(tmp_path / "reward"), str(tmp_path / "chat.jinja"))
         assert hub.path == "owner/reward"
+        assert ranker.kind == "pairrm"
+        assert (ranker.path, ranker.backbone) == (str(tmp_path / "ranker"), str(tmp_path / "deberta"))
+        assert language_model.kind == "llm"
+        assert language_model.template == str(tmp_path / "mine.txt")
 
 
 @pytest.mark.parametrize(

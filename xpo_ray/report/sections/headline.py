@@ -10,6 +10,8 @@ STATUS = {
     "succeeded": "The run has succeeded.",
     "failed": "The run has failed; what was committed stays, and `xpo-ray run SPEC --resume` goes on from there.",
     "running": "The run is running; this page shows what was committed when it was made.",
+    "paused": "The run is paused; `xpo-ray run SPEC --resume`, or resuming it at its service, goes on from its last commit.",
+    "cancelled": "The run was cancelled; what was committed stays.",
     "stopped": "The run was stopped before its end; `xpo-ray run SPEC --resume` goes on from its last commit.",
 }
 

@@ -9,6 +9,14 @@ from xpo_ray.report.series import spread
 
 MAX_ITERATIONS = 40
 MAX_REASONS = 8
+CALLS = {
+    "judge_requests": "requests to the judge",
+    "judge_retries": "of which again",
+    "judge_input_tokens": "tokens sent",
+    "judge_output_tokens": "tokens answered",
+    "judge_unmetered_answers": "answers without counts",
+    "judge_cost": "cost",
+}
 COUNTS = ("prompts", "pairs", "ties", "dropped", "identical", "failed")
 OF_SOME_JUDGES = {
     "disagreed": "members disagreed",
@@ -20,7 +28,7 @@ OF_SOME_JUDGES = {
 def judging(run: RunFolder, _other: RunFolder | None) -> Section:
     """Data, outcomes by iteration, and reasons."""
     lead = "A prompt without a pair teaches nothing; here is where prompts were lost, and why."
-    return Section("judging", "Data and judging", lead, (_data(run), *_outcomes(run), *_reasons(run)))
+    return Section("judging", "Data and judging", lead, (_data(run), *_outcomes(run), *_calls(run), *_reasons(run)))
 
 
 def _data(run: RunFolder) -> Block:
@@ -64,6 +72,25 @@ def _outcomes(run: RunFolder) -> tuple[Block, ...]:
     rows = tuple((str(t), *(f"{judged[t].get(k, 0.0):,.0f}" for k in (*COUNTS, *more))) for t in shown)
     caption = "" if len(shown) == len(judged) else f"{len(shown)} of {len(judged)} iterations, evenly spaced."
     return (*blocks, Table(head, rows, caption))
+
+
+def _calls(run: RunFolder) -> tuple[Block, ...]:
+    """Requests, tokens and cost of a judge that counts them, evaluations included."""
+    calls = run.history.calls
+    known = [(name, head) for name, head in CALLS.items() if any(name in taken for taken in calls.values())]
+    if not known:
+        return ()
+    rows = [
+        (str(t), *(_amount(calls[t].get(name, 0.0)) for name, _ in known))
+        for t in spread(sorted(calls), MAX_ITERATIONS)
+    ]
+    rows.append(("all", *(_amount(sum(taken.get(name, 0.0) for taken in calls.values())) for name, _ in known)))
+    caption = "What the judge has taken, evaluations included; shards that were not kept are not in it."
+    return (Table(("iteration", *(head for _, head in known)), tuple(rows), caption),)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.4f}"
 
 
 def _reasons(run: RunFolder) -> tuple[Block, ...]:

@@ -54,8 +54,8 @@ def _told(event: dict[str, Any]) -> tuple[str, ...]:
             return (f"warning: {event['code']}", event["message"])
         case "ActorReplaced":
             return (f"{event['role']} replaced", f"{event['reason']} ({counted(event['restarts'], 'restart')})")
-        case "RunFinished" if event["status"] == "failed":
-            return ("failed", event["error"] or "")
+        case "RunFinished" if event["status"] == "failed" or event["error"]:
+            return (event["status"], event["error"] or "")
     return ()
 
 

@@ -220,3 +220,31 @@ def test_provenance_lists_attempts_warnings_versions_and_the_spec(tmp_path: Path
     ]
     assert "torch" in {row[0] for row in versions.rows}
     assert "kind: selm" in section.blocks[-1].text  # type: ignore[union-attr]
+
+
+def test_what_a_remote_judge_has_taken_is_added_up_by_iteration_and_over_all(tmp_path: Path) -> None:
+    taken = {"judge_requests": 1000.0, "judge_retries": 2.0, "judge_input_tokens": 5e6, "judge_cost": 0.25}
+    with attempt_in(tmp_path) as run:
+        run.tell(RunStarted("run_x", 1, 2, 4))
+        for t, stage in ((0, "held-out"), (1, "preferences"), (1, "held-out"), (2, "preferences")):
+            run.tell(ShardDone(t, 0, stage, 8, 1.0, fresh=True, counts=taken))
+        run.tell(ShardDone(1, 0, "preferences", 8, 0.0, fresh=False, counts={}))
+    (calls,) = [t for t in tables(judging(RunFolder.open(tmp_path), None)) if "cost" in t.head]
+    assert calls.head == ("iteration", "requests to the judge", "of which again", "tokens sent", "cost")
+    assert calls.rows == (
+        ("0", "1,000", "2", "5,000,000", "0.2500"),
+        ("1", "2,000", "4", "10,000,000", "0.5000"),
+        ("2", "1,000", "2", "5,000,000", "0.2500"),
+        ("all", "4,000", "8", "20,000,000", "1"),
+    )
+
+
+@pytest.mark.parametrize(("status", "said"), [("paused", "is paused"), ("cancelled", "was cancelled")])
+def test_a_run_that_paused_or_was_cancelled_says_so_and_why(tmp_path: Path, status: str, said: str) -> None:
+    with attempt_in(tmp_path) as run:
+        run.tell(RunStarted("run_x", 1, 2, 4), RunFinished(status, 1.0, 0, error="the judge is away"))
+    folder = RunFolder.open(tmp_path)
+    assert said in headline(folder, None).lead
+    assert any(
+        ("the judge is away" in cell) for t in tables(provenance(folder, None)) for row in t.rows for cell in row
+    )
