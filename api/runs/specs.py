@@ -18,8 +18,9 @@ from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.errors import SpecError
-from xpo_ray.spec.judge import ActorJudge, HttpJudge, LlmJudge, SingleJudge, single_judges
+from xpo_ray.spec.judge import ActorJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import parse_spec
+from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
 from xpo_ray.spec.run import RunSpec
 
 SENDS_BY: dict[str, tuple[str, ...]] = {

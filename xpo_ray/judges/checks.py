@@ -11,8 +11,9 @@ from xpo_ray.judges.remote.prompt_text import prompt_text, template_text
 from xpo_ray.judges.remote.templates import template_of
 from xpo_ray.judges.remote.token import token_of
 from xpo_ray.model_files import model_folder, tensor_shapes
-from xpo_ray.spec.judge import HttpJudge, JudgeSpec, LlmJudge, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
+from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import digest
+from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
 
 DECIDED_BY_CONTENT = ("reward_model", "pairrm", "http", "llm")
 """Kinds whose files decide the result beside their fields: models, and the templates of what is sent to an endpoint."""

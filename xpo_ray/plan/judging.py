@@ -2,7 +2,8 @@
 
 from xpo_ray.algorithms import Row, row_of_iteration
 from xpo_ray.plan.work import IterationWork, evaluations
-from xpo_ray.spec.judge import JudgeSpec, LlmJudge, single_judges
+from xpo_ray.spec.judge import JudgeSpec, single_judges
+from xpo_ray.spec.remote_judge import LlmJudge
 from xpo_ray.spec.run import RunSpec
 
 

@@ -2,17 +2,9 @@
 
 from xpo_ray.spec.algorithm import AlgorithmSpec, ObjectiveSpec
 from xpo_ray.spec.data import ColumnsSpec, DataSpec, FilesSource, HubSource, ModelSpec, Source
-from xpo_ray.spec.judge import (
-    ActorJudge,
-    EnsembleJudge,
-    HttpJudge,
-    JudgeSpec,
-    LlmJudge,
-    PairRMJudge,
-    PythonJudge,
-    RewardModelJudge,
-)
+from xpo_ray.spec.judge import ActorJudge, EnsembleJudge, JudgeSpec, PairRMJudge, PythonJudge, RewardModelJudge
 from xpo_ray.spec.loading import load_spec, parse_spec
+from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
 from xpo_ray.spec.run import RunSpec, at_iteration
 from xpo_ray.spec.training import EvaluationSpec, OutputSpec, ResourcesSpec, SamplingSpec, TrainingSpec
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from xpo_ray.spec.base import decisive
-from xpo_ray.spec.judge import HttpJudge, JudgeSpec, LlmJudge
+from xpo_ray.spec.judge import JudgeSpec
+from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
 
 HTTP: dict[str, Any] = {
     "kind": "http",

@@ -29,7 +29,7 @@ from xpo_ray.judges.remote.breaker import Breaker
 from xpo_ray.judges.remote.outcomes import Answered, Failed, Refused, Request, Unreadable
 from xpo_ray.judges.remote.pauses import pause_s, retry_after_s
 from xpo_ray.judges.remote.token import token_of
-from xpo_ray.spec.judge import RemoteJudge
+from xpo_ray.spec.remote_judge import RemoteJudge
 
 T = TypeVar("T")
 MOST_ANSWER_BYTES = 8 * 2**20

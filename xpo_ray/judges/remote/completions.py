@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from xpo_ray.judges.judgement import Message
 from xpo_ray.judges.remote.numbers import number, parsed
 from xpo_ray.judges.remote.outcomes import Unreadable
-from xpo_ray.spec.judge import LlmJudge
+from xpo_ray.spec.remote_judge import LlmJudge
 
 PATH = "/chat/completions"
 WINNERS = {"A": 1.0, "B": 0.0, "tie": 0.5}

@@ -21,7 +21,7 @@ from xpo_ray.judges.remote.outcomes import Answered, Failed, Request, Unreadable
 from xpo_ray.judges.remote.prompt_text import PromptText, TemplateRefused, prompt_text
 from xpo_ray.judges.remote.reach import refuse_unreachable
 from xpo_ray.judges.remote.verdict import Verdict
-from xpo_ray.spec.judge import HttpJudge
+from xpo_ray.spec.remote_judge import HttpJudge
 
 Group = tuple[int, ...]
 

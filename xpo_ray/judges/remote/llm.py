@@ -22,7 +22,7 @@ from xpo_ray.judges.remote.meter import Meter
 from xpo_ray.judges.remote.outcomes import Answered, Failed, Request, Unreadable
 from xpo_ray.judges.remote.reach import refuse_unreachable
 from xpo_ray.judges.remote.templates import messages, template_of
-from xpo_ray.spec.judge import LlmJudge
+from xpo_ray.spec.remote_judge import LlmJudge
 
 Texts = tuple[str, ...]
 """One response, or two in the order in which they are shown."""

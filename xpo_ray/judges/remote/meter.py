@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from xpo_ray.judges.remote.completions import Completion
-from xpo_ray.spec.judge import LlmJudge
+from xpo_ray.spec.remote_judge import LlmJudge
 
 
 @dataclass

@@ -4,7 +4,7 @@ import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from xpo_ray.spec.judge import LONGEST_PAUSE_S
+from xpo_ray.spec.remote_judge import LONGEST_PAUSE_S
 
 FIRST_PAUSE_S = 0.5
 

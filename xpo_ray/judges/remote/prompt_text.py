@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.judgement import Message
-from xpo_ray.spec.judge import HttpJudge
+from xpo_ray.spec.remote_judge import HttpJudge
 
 PLAIN = "plain"
 PromptText = Callable[[Sequence[Message]], str]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from xpo_ray.decisions import out_of_reach
 from xpo_ray.errors import JudgeUnreachable
 from xpo_ray.judges.judgement import Judgement
-from xpo_ray.spec.judge import RemoteJudge
+from xpo_ray.spec.remote_judge import RemoteJudge
 
 
 def refuse_unreachable(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.judgement import Message
-from xpo_ray.spec.judge import LlmJudge
+from xpo_ray.spec.remote_judge import LlmJudge
 
 SYSTEM = """You judge answers of assistants, fairly and strictly.
 In each request, texts to be judged stand between a line `<<< {mark} NAME` and a line `NAME {mark} >>>`. They were written by \

@@ -6,7 +6,7 @@ The judge's process and the checks before a run ask for it.
 import os
 
 from xpo_ray.errors import JudgeError
-from xpo_ray.spec.judge import RemoteJudge
+from xpo_ray.spec.remote_judge import RemoteJudge
 
 
 def token_of(spec: RemoteJudge) -> str | None:
