@@ -45,6 +45,10 @@ class IterationRoles:
     ahead: bool
     """The reference stays what it is to the end of the run, so that its draws may be made ahead."""
 
+    def drawers(self) -> list[Pool]:
+        """The pools that draw in this iteration, each once."""
+        return list({id(pool): pool for pool, _ in map(self.drawer, self.row.draws)}.values())
+
     def drawer(self, draw: Draw) -> tuple[Pool, int]:
         """The pool and version that make a draw."""
         if draw.source == "reference" or self.policy is None:
@@ -265,3 +269,5 @@ class Scheduler:
             async with asyncio.TaskGroup() as group:
                 for shard in range(self.schedule.shards(roles.iteration)):
                     group.create_task(one(shard))
+            if stage == "candidates":
+                await asyncio.gather(*(pool.each("sleep") for pool in roles.drawers()))
