@@ -45,6 +45,10 @@ class IterationRoles:
     ahead: bool
     """The reference stays what it is to the end of the run, so that its draws may be made ahead."""
 
+    def drawers(self) -> list[Pool]:
+        """The pools that draw in this iteration, each once."""
+        return list({id(pool): pool for pool, _ in map(self.drawer, self.row.draws)}.values())
+
     def drawer(self, draw: Draw) -> tuple[Pool, int]:
         """The pool and version that make a draw."""
         if draw.source == "reference" or self.policy is None:
@@ -268,3 +272,5 @@ class Scheduler:
                         group.create_task(one(shard))
             except ExceptionGroup as failed:  # what the first shard failed of, as where shards are streamed
                 raise failed.exceptions[0] from failed
+            if stage == "candidates":
+                await asyncio.gather(*(pool.each("sleep") for pool in roles.drawers()))

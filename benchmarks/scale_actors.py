@@ -52,6 +52,9 @@ class InstantModel:
         columns = [*preferences.columns, logps.cast(SCORED.field("reference_logps").type)]
         return pa.table(columns, schema=SCORED), Summary(preferences.num_rows, 0.0, {})
 
+    def sleep(self) -> tuple[None, None]:
+        return None, None
+
 
 class InstantJudge:
     """Stands for xpo_ray.actors.judge.JudgeActor: the first candidate is the best, the last the worst."""

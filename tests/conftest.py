@@ -1,4 +1,4 @@
-"""What all tests share: a real Chromium."""
+"""What all tests share: a real Chromium, and the figures that they measured, told at the end."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,3 +19,16 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What passed tests have measured: their lines that begin with FIGURES, under the test's name."""
+    found = {
+        report.nodeid: [line for line in report.capstdout.splitlines() if line.startswith("FIGURES")]
+        for report in terminalreporter.getreports("passed")
+    }
+    if any(found.values()):
+        terminalreporter.section("figures")
+    for name, lines in found.items():
+        for line in lines:
+            terminalreporter.line(f"{name.rpartition('::')[2]}: {line.removeprefix('FIGURES ')}")
