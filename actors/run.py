@@ -32,8 +32,8 @@ from xpo_ray.rates import learning_rate
 from xpo_ray.reporting import IterationPublished, IterationStarted, Reporter, RunResumed, StepDone, Warned
 from xpo_ray.schedule import Schedule, Window
 from xpo_ray.spec.run import at_iteration
+from xpo_ray.steps import StepOrder
 from xpo_ray.storage import Checkpoint, Storage
-from xpo_ray.training import StepOrder
 
 ONLINE_CHECKPOINT_STEPS = 50
 SETTLE_S = 60.0
