@@ -61,6 +61,10 @@ def save_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer, pos
 
 def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
     """Put optimizer moments and random state back; the optimizer must be new and over the model's parameters."""
+    if not (folder / "state.safetensors").exists():  # a group of trainers wrote it
+        from xpo_ray.group.optimizer_state import load_state
+
+        return load_state(folder, model, optimizer)
     tensors = load_file(folder / "state.safetensors")
     torch.set_rng_state(tensors.pop("rng"))
     parameters = dict(model.named_parameters())
@@ -69,6 +73,7 @@ def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> 
         optimizer.state[parameters[name]][item] = value.to(
             parameters[name].device
         )  # fused AdamW keeps its steps there too
+    return None
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
