@@ -69,13 +69,16 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
     return Cluster(f"http://{url}" if url else None, owned=True)
 
 
-def start_actor(cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False) -> Any:
+def start_actor(
+    cls: type, name: str, *args: Any, threads: int = 1, pulse: bool = False, asks: dict[str, Any] | None = None
+) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
-    that name is answered while another one works; its methods then run in a thread, its constructor in the main one."""
+    that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `asks`:
+    options of Ray about where it runs and with what; default: anywhere, with nothing."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
-    options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, **(asks or {})}
     secrets = {n: os.environ[n] for n in os.environ.get(SECRET_NAMES, "").split(",") if n in os.environ}
     if secrets:
         cls, args = _knowing(cls), (secrets, *args)
@@ -99,9 +102,9 @@ def engine_replicas(resources: ResourcesSpec) -> int:
     return resources.engine_replicas or os.cpu_count() or 1
 
 
-def trainer_threads(resources: ResourcesSpec) -> int:
-    """Threads of the trainer."""
-    return resources.trainer_threads or os.cpu_count() or 1
+def trainer_threads(resources: ResourcesSpec, workers: int = 1) -> int:
+    """Threads of each trainer worker; those of a group share the cores."""
+    return resources.trainer_threads or max((os.cpu_count() or 1) // workers, 1)
 
 
 def shards_in_flight(resources: ResourcesSpec) -> int:

@@ -73,7 +73,7 @@ class Run:
         """Start the actors; they come up side by side."""
         spec, storage = prepared.spec, attempt.storage
         prefix = f"{attempt.run_id}/{attempt.number}"
-        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, cast.trainer)
+        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, cast)
         trainer.launch(_latest(storage.checkpoints()))
         roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch, cast)
         scheduler = _scheduler(prepared, storage, roles, trainer, reporter)

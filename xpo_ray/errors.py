@@ -14,6 +14,7 @@ XpoRayError
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
 │   ├── ActorLost               a role died more often than the limit allows
+│   ├── PlacementFailed         the cluster has no room for the processes of a role
 │   └── DiskFull                there was no room for what was to be written; nothing half-written counts
 ├── GroupBroken (RuntimeError)  a rank of a trainer group has lost the others; the group starts anew
 ├── CorruptArtifact             a committed file is missing or does not match its sha256
@@ -79,6 +80,10 @@ class LedgerMismatch(RunFailed):
 
 class ActorLost(RunFailed):
     """A role died more often than resources.max_restarts allows."""
+
+
+class PlacementFailed(RunFailed):
+    """Ray did not place a group of processes in time."""
 
 
 class DiskFull(RunFailed):

@@ -37,7 +37,7 @@ def clip(parameters: Sequence[nn.Parameter], most: float, ranks: Ranks) -> float
     return norm
 
 
-def _squares(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+def _squares(tensors: list[Tensor], device: torch.device) -> Tensor:
     """The sum of squares of all entries, in float64."""
     norms = torch._foreach_norm(tensors) if tensors else []
     return torch.stack([torch.zeros((), dtype=torch.float64, device=device), *(n.double() ** 2 for n in norms)]).sum()

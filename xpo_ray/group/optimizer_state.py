@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -34,7 +36,7 @@ def save_state(
     state[f"rng.{ranks.rank}"] = torch.get_rng_state()
     try:
         with whole_group():
-            dcp.save(state, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+            save(state, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
         if ranks.first:
             (folder / "position.json").write_text(json.dumps(position))
     except CheckpointException as error:  # of which each rank hears, whoever failed
@@ -47,11 +49,11 @@ def save_state(
 
 def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, rank: int = 0) -> None:
     """Put moments and random state back, whoever wrote them; the optimizer must be new and over the model's parameters."""
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
     state = dict(_wanted(folder, parameters, rank))
     with warnings.catch_warnings(), whole_group():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one worker alone: so it is meant
-        dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
+        load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
     for key, value in state.items():
         name, _, item = key.rpartition("/")
         if name:
@@ -60,11 +62,12 @@ def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, rank: int =
             torch.set_rng_state(value)
 
 
-def _wanted(folder: Path, parameters: dict[str, nn.Parameter], rank: int) -> Iterator[tuple[str, Tensor]]:
+def _wanted(folder: Path, parameters: dict[str, Tensor], rank: int) -> Iterator[tuple[str, Tensor]]:
     """A place for everything in the folder but the random states of others, in the rows that this process holds."""
     metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     random = next((key for key in (f"rng.{rank}", "rng") if key in metadata), None)
     for key, entry in metadata.items():
+        assert isinstance(entry, TensorStorageMetadata)
         parameter = parameters.get(key.rpartition("/")[0])
         if isinstance(parameter, DTensor) and entry.size == parameter.shape:
             yield key, torch.zeros_like(parameter.detach())

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from xpo_ray.errors import GroupBroken
@@ -20,9 +21,9 @@ LOST = ("gloo", "connection closed", "connection reset", "connection refused", "
 """Words of the errors with which a backend says that it cannot reach another rank; gloo has no class of its own for them."""
 
 
-def open_store(host: str, timeout_s: float) -> dist.TCPStore:
+def open_store(host: str, timeout_s: float) -> TCPStore:
     """The meeting place of a new group, on a free port of this machine; its `port` is told to the other ranks."""
-    return dist.TCPStore(host, 0, None, True, timedelta(seconds=timeout_s), wait_for_workers=False)
+    return TCPStore(host, 0, None, True, timedelta(seconds=timeout_s), wait_for_workers=False)
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Ranks:
 
     @classmethod
     def join(
-        cls, address: tuple[str, int] | dist.TCPStore, rank: int, size: int, timeout_s: float, device: torch.device
+        cls, address: tuple[str, int] | TCPStore, rank: int, size: int, timeout_s: float, device: torch.device
     ) -> "Ranks":
         """Meet the others at a store, or at the address of one. Raises GroupBroken where they do not come in time."""
         limit = timedelta(seconds=timeout_s)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with whole_group():
-            store = address if isinstance(address, dist.TCPStore) else dist.TCPStore(*address, None, False, limit)
+            store = address if isinstance(address, TCPStore) else TCPStore(*address, None, False, limit)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
             return cls(rank, size, device, init_device_mesh(device.type, (size,)))
 
@@ -58,12 +59,12 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: T) -> T:
+    def from_first(self, value: T | None) -> T | None:
         """What the first rank gave."""
         values: list[Any] = [value if self.first else None]
         with whole_group():
             dist.broadcast_object_list(values, src=0)
-        told: T = values[0]
+        told: T | None = values[0]
         return told
 
     def add_up(self, tensor: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Whole(nn.Module):
         with whole_group():
             answer = self(call, *args)
         if not torch.is_grad_enabled() and isinstance(self, FSDPModule):
-            self.reset_iter_state()  # type: ignore[unreachable]
+            self.reset_iter_state()
         return answer
 
 
@@ -60,7 +60,7 @@ def shard(model: nn.Module, ranks: Ranks, dtype: Literal["float32", "bfloat16"])
     fully_shard(whole, mesh=ranks.mesh, mp_policy=exact if tied else fast, ignored_params=vectors)
     for module in whole.modules():
         if isinstance(module, FSDPModule):
-            module.set_force_sum_reduction_for_comms(True)  # type: ignore[unreachable]
+            module.set_force_sum_reduction_for_comms(True)
             module.set_gradient_divide_factor(1.0)  # micro-batches are divided by the counts of the whole window
     return whole
 
@@ -113,7 +113,8 @@ class ShardedLogProbs:
     whole: Whole
     path: LogProbFunction
 
-    def __call__(self, _model: nn.Module, groups: Sequence[PromptGroup], *, entropy: bool = False) -> ResponseLogProbs:
+    def __call__(self, model: nn.Module, groups: Sequence[PromptGroup], *, entropy: bool = False) -> ResponseLogProbs:
+        assert model is self.whole.model
         return ResponseLogProbs(*self.whole.call(_flat, self.path, groups, entropy))
 
     def tokens(self, groups: Sequence[PromptGroup]) -> int:

@@ -68,7 +68,7 @@ def replace_parameters(model: nn.Module, made: Callable[[Tensor], Tensor]) -> No
 
 
 def _make_buffers(model: "PreTrainedModel") -> None:
-    """Compute the buffers that no checkpoint holds (rotary frequencies), as `from_pretrained` does, and make room for others."""
+    """Compute the buffers that no checkpoint holds (rotary frequencies), as `from_pretrained` does; make room for others."""
     computed = {name for name, _ in model.named_non_persistent_buffers()}
     for name, buffer in list(model.named_buffers()):
         owner, _, own = name.rpartition(".")

@@ -115,6 +115,8 @@ class GroupTrainer:
         groups = [e.group for e in window.examples]
         for batch in passes(groups, self.ranks.size, self.spec.micro_batch_tokens, self.log_probs)[self.ranks.rank]:
             self._pass(window, batch, metrics)
+        if not self.ranks.first:
+            crash_point("step.within")
         first, *others = self.ranks.all_told(metrics)
         for other in others:
             first.add_rank(other)

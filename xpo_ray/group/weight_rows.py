@@ -21,7 +21,7 @@ class WeightRows:
                 opened = safe_open(file, framework="pt")
             except (OSError, ValueError, RuntimeError) as error:
                 raise ModelError(f"{file}: cannot be read: {error}; copy or write the model anew") from error
-            self._files |= dict.fromkeys(opened.keys(), opened)
+            self._files |= dict.fromkeys(opened.keys(), opened)  # type: ignore[no-untyped-call]
 
     def read(self, names: list[str], shape: tuple[int, ...], begin: int, end: int) -> Tensor:
         """Rows [begin, end) of the tensor that has one of these names; all of it where it has no rows. Raises ModelError."""
