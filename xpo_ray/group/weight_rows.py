@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -24,14 +25,26 @@ class WeightRows:
             self._files |= dict.fromkeys(opened.keys(), opened)  # type: ignore[no-untyped-call]
 
     def read(self, names: list[str], shape: tuple[int, ...], begin: int, end: int) -> Tensor:
-        """Rows [begin, end) of the tensor that has one of these names; all of it where it has no rows. Raises ModelError."""
-        found = next((n for n in names if n in self._files), None)
-        if found is None:
+        """Rows [begin, end) of the tensor that has these names, some of them perhaps not here; all of it where it has no rows.
+        Raises ModelError."""
+        held = [n for n in names if n in self._files]
+        if not held:
             raise ModelError(
                 f"{self._folder}: has no weights under the name {names[0]}; several trainer workers read weights by the names "
                 "that the model's class has for them: load the model and write it with save_pretrained once, or set "
                 "resources.trainer_workers to 1"
             )
+        found, *others = held
+        tensor = self._rows(found, shape, begin, end)
+        for other in others:
+            if not torch.equal(tensor, self._rows(other, shape, begin, end)):
+                raise ModelError(
+                    f"{self._folder}: config.json ties {found} and {other} to each other, but their weights differ; set "
+                    "tie_word_embeddings to false in config.json where they are meant to be two"
+                )
+        return tensor
+
+    def _rows(self, found: str, shape: tuple[int, ...], begin: int, end: int) -> Tensor:
         rows = self._files[found].get_slice(found)
         if tuple(rows.get_shape()) != shape:
             raise ModelError(
