@@ -16,18 +16,16 @@ Asked = dict[str, float]
 """What one rank asks Ray for, such as {"GPU": 1}."""
 
 
-def trainer_workers(resources: ResourcesSpec) -> int:
-    """Ranks of the trainer group; 1 is the trainer that is alone."""
-    if resources.trainer_workers == "auto":
-        return max(int(ray.cluster_resources().get("GPU", 0)), 1)
-    return resources.trainer_workers
+def cluster_gpus() -> int:
+    """Of all nodes, in use or not."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def asked_each(resources: ResourcesSpec) -> Asked:
     """What each rank asks for: what the spec says, or one GPU where the cluster has any."""
     if resources.trainer_worker_resources is not None:
         return {name: amount for name, amount in resources.trainer_worker_resources.items() if amount > 0}
-    return {"GPU": 1.0} if ray.cluster_resources().get("GPU", 0) else {}
+    return {"GPU": 1.0} if cluster_gpus() else {}
 
 
 class GroupPlace:

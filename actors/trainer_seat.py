@@ -7,13 +7,14 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 
 from xpo_ray.actors.cast import CAST, Cast
-from xpo_ray.actors.group_place import GroupPlace, asked_each, trainer_workers
+from xpo_ray.actors.group_place import GroupPlace, asked_each, cluster_gpus
 from xpo_ray.actors.placement import start_actor, trainer_threads
 from xpo_ray.actors.pools import cause_of, is_death
 from xpo_ray.actors.trainer_group import TrainerGroup, lost_others
 from xpo_ray.actors.watchdog import Deadlines, Watched
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
+from xpo_ray.plan.processes import trainer_workers
 from xpo_ray.profile import Stopwatch
 from xpo_ray.reporting import ActorReplaced, Reporter
 from xpo_ray.spec.run import RunSpec
@@ -42,7 +43,7 @@ class TrainerSeat:
         self._prefix = prefix
         self._watch = watch
         self._cast = cast
-        self._workers = trainer_workers(spec.resources)
+        self._workers = trainer_workers(spec, cluster_gpus())
         self._incarnation = 0
         self._deaths = 0
         self._actor: Watched | TrainerGroup | None = None

@@ -14,7 +14,8 @@ def publish(trainer: GroupTrainer, storage: Storage, draft: Checkpoint, *, optim
     """Publish the state between two steps; returns what stands under the name, to the first rank alone."""
     position = {"iteration": draft.iteration, "step": draft.step, "total_steps": draft.total_steps}
     if not trainer.ranks.first:
-        if (folder := trainer.ranks.from_first(None)) is not None:
+        folder: str | None = trainer.ranks.from_first(None)
+        if folder is not None:
             trainer.save(Path(folder), position, optimizer=optimizer)
         return None
     told = False

@@ -4,6 +4,8 @@ On a CPU an engine has one thread, and every set of weights that training waits 
 the sets take turns, as the stages of a window follow each other.
 """
 
+from pathlib import Path
+
 from xpo_ray.algorithms import Row, rows
 from xpo_ray.spec.run import RunSpec
 
@@ -31,6 +33,17 @@ def judge_replicas(spec: RunSpec, cores: int) -> int:
     """A reward model computes, so it has a process for each core; other judges wait or have processes of their own."""
     computes = spec.judge is not None and spec.judge.kind == "reward_model"
     return spec.resources.judge_replicas or (cores if computes else 1)
+
+
+def trainer_workers(spec: RunSpec, gpus: int) -> int:
+    """Processes that train together."""
+    wanted = spec.resources.trainer_workers
+    return max(gpus, 1) if wanted == "auto" else wanted
+
+
+def gpus_here() -> int:
+    """NVIDIA GPUs of this machine, as its driver lists them."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def _draws(row: Row, source: str) -> bool:
