@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -42,12 +43,19 @@ class TrainerRank:
         """Meet the other ranks, and take the rows of the checkpoint's model, or of the initial one's."""
         limit_s = self.spec.resources.group_timeout_s
         ranks = Ranks.join(self._store or address, self.rank, self.size, limit_s, _device())
-        spec, folder = self.spec, None if self.checkpoint is None else self.storage.folder(self.checkpoint)
+        spec, folder = self.spec, self._checked(ranks)
         path = None if folder is None else str(folder / "model")
         self.trainer = GroupTrainer(spec.training, ranks, spec.model, path, spec.seed or 0)
         if folder is not None:
             self.trainer.restore_state(folder)
         return None, None
+
+    def _checked(self, ranks: Ranks) -> Path | None:
+        """The checkpoint's folder, whose files one rank looks at for all."""
+        if self.checkpoint is None:
+            return None
+        path = ranks.from_first(str(self.storage.folder(self.checkpoint).absolute()) if ranks.first else None)
+        return None if path is None else Path(path)
 
     def begin(self, reset_optimizer: bool) -> tuple[None, None]:
         """An iteration begins at its first step."""
