@@ -43,7 +43,8 @@ class TrainerSeat:
         self._prefix = prefix
         self._watch = watch
         self._cast = cast
-        self._workers = trainer_workers(spec, cluster_gpus())
+        gpus = cluster_gpus() if spec.resources.trainer_workers == "auto" else 0
+        self._workers = trainer_workers(spec, gpus)
         self._incarnation = 0
         self._deaths = 0
         self._actor: Watched | TrainerGroup | None = None

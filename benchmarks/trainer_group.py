@@ -3,8 +3,8 @@
     python benchmarks/trainer_group.py [--steps 6] [--prompts 32] [--rounds 2]
 
 A Llama of 3.7 M parameters with untrained weights trains on random windows: prompts of 24 to 72 tokens, behind each a pair
-and a comparator of 16 to 64. One worker has all cores, two have half of them each and meet over gloo. They take turns in processes
-of their own; the first step, in which memory is found, is not timed.
+and a comparator of 16 to 64. One worker has all cores, two have half of them each and meet over gloo. They take turns in
+processes of their own; the first step, in which memory is found, is not timed.
 """
 
 import argparse

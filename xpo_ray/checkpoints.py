@@ -2,7 +2,8 @@
 
 <checkpoint>/model/      config, weights (float32), tokenizer, generation config: the export and the next reference; with
                          model.lora an adapter and the tokenizer (xpo_ray.adapters), of which the run's result is merged
-<checkpoint>/trainer/    optimizer moments, random state, position; left out where the optimizer starts anew anyway
+<checkpoint>/trainer/    optimizer moments, random state, position; left out where the optimizer starts anew anyway; of several
+                         workers by the rows that each had (xpo_ray.group.optimizer_state), which one worker reads as well
 """
 
 import json

@@ -73,10 +73,6 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def leave(self) -> None:
-        """Free the connections; the others need not be there any more."""
-        dist.destroy_process_group()
-
 
 @contextmanager
 def whole_group() -> Iterator[None]:

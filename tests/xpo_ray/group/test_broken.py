@@ -47,3 +47,15 @@ def test_a_rank_that_dies_before_it_has_confirmed_leaves_nothing_published(
     assert survivor[1][0] == "GroupBroken"
     assert LocalStorage(tmp_path, 1).checkpoints() == []
     assert list((folder / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.faults
+def test_a_rank_that_stands_still_is_missed_when_the_groups_time_is_up(model_folder: Path) -> None:
+    together = Together(2, timeout_s=25.0)
+    together.all(work.make, "one", SPEC, model(model_folder))
+    together.send(work.stand_still, "one", windows(shard(MIXED, model_folder), [[0, 1]]))
+    _, error = together.received(0)
+    together.processes[1].kill()
+    together.close()
+    assert error[0] == "GroupBroken"
+    assert "raise resources.group_timeout_s" in error[1]

@@ -20,6 +20,7 @@ from tests.xpo_ray.group.together import Together
 from tests.xpo_ray.test_training import MIXED, RICH, SPEC, harmed, order, shard, whole
 from xpo_ray.checkpoints import load_model, save_tokenizer
 from xpo_ray.schedule import Slice, Window
+from xpo_ray.spec.algorithm import IpoObjective
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder
@@ -241,6 +242,18 @@ def test_a_loss_that_is_not_finite_is_told_by_all_ranks_and_leaves_no_trace(two:
     one = alone(SPEC, origin)
     [found], _ = two.all(work.steps, "harmed", good)
     assert found == pytest.approx(one.step(*good[0]).metrics, rel=1e-5, abs=2e-6)
+
+
+def test_a_gradient_that_is_not_finite_is_told_by_all_ranks_and_changes_no_weight(
+    two: Together, model_folder: Path
+) -> None:
+    table = harmed(shard([tables.pair(0, 2)], model_folder), 0, 1.5e19)
+    two.all(work.make, "steep", SPEC, model(model_folder))
+    steep = [(order(whole(table, 9), kappa=0.0, objective=IpoObjective(kind="ipo")), [table])]
+    for _, error in two.tried(work.steps, "steep", steep):
+        assert error[0] == "TrainingDiverged"
+        assert "the gradient norm of step 9 of iteration 1 is " in error[1]
+    assert differ(two.all(work.weights, "steep")[0], alone(SPEC, model(model_folder)).weights()) == 0.0
 
 
 def test_a_folder_that_cannot_be_written_is_told_by_all_ranks(

@@ -34,9 +34,20 @@ class Together:
 
     def tried(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         """What each rank answered: (answer, None), or (None, (name, text) of its error); EOFError for one that died."""
+        self.send(function, *args)
+        return [self.received(rank) for rank in range(len(self._ends))]
+
+    def send(self, function: Callable[..., Any], *args: Any) -> None:
         for end in self._ends:
             end.send((function, args))
-        return [_received(end) for end in self._ends]
+
+    def received(self, rank: int) -> tuple[Any, Any]:
+        """The answer of one rank, as `tried` gives it."""
+        try:
+            answer: tuple[Any, Any] = self._ends[rank].recv()
+        except (EOFError, ConnectionResetError):
+            return None, ("EOFError", "the process is gone")
+        return answer
 
     def all(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         """The answers; an error of any rank fails the test."""
@@ -51,14 +62,6 @@ class Together:
             process.join(5)
             if process.is_alive():
                 process.kill()
-
-
-def _received(end: Connection) -> tuple[Any, Any]:
-    try:
-        answer: tuple[Any, Any] = end.recv()
-    except (EOFError, ConnectionResetError):
-        return None, ("EOFError", "the process is gone")
-    return answer
 
 
 def _rank(pipe: Connection, address: tuple[str, int], rank: int, size: int, timeout_s: float) -> None:

@@ -1,5 +1,7 @@
 """What the tests let the ranks of a group do. Trainers stay in their processes, under names."""
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,13 @@ def weights(_: Ranks, name: str) -> dict[str, Tensor]:
 
 def canary(_: Ranks, name: str, ids: list[int]) -> float:
     return HELD[name].canary(ids)
+
+
+def stand_still(ranks: Ranks, name: str, given: Sequence[Step]) -> list[dict[str, float]]:
+    """The second rank stops its process; the first one steps."""
+    if not ranks.first:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return [HELD[name].step(*one).metrics for one in given]
 
 
 def save(_: Ranks, name: str, folder: Path) -> None:
