@@ -11,7 +11,7 @@ from tests.xpo_ray.group.together import Together
 from tests.xpo_ray.test_training import MIXED, SPEC, shard
 from xpo_ray.storage import LocalStorage
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.faults]
 
 
 @pytest.fixture
@@ -49,7 +49,6 @@ def test_a_rank_that_dies_before_it_has_confirmed_leaves_nothing_published(
     assert list((folder / "checkpoints").iterdir()) == []
 
 
-@pytest.mark.faults
 def test_a_rank_that_stands_still_is_missed_when_the_groups_time_is_up(model_folder: Path) -> None:
     together = Together(2, timeout_s=25.0)
     together.all(work.make, "one", SPEC, model(model_folder))
