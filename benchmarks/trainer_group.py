@@ -70,7 +70,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = new_model(Path(name) / "model")
         tables = [window(folder, arguments.prompts, seed) for seed in range(arguments.steps)]
-        laps = {workers: [lap(folder, tables, workers) for _ in range(arguments.rounds)] for workers in (1, 2)}
+        turns = [(lap(folder, tables, 1), lap(folder, tables, 2)) for _ in range(arguments.rounds)]
+    laps = dict(enumerate(zip(*turns, strict=True), 1))
     tokens = [tokens_of(table) for table in tables]
     print(f"{'workers':>8s} {'tokens/s':>9s} {'of each lap':>18s} {'weights and optimizer each':>27s}")
     for workers, driven in laps.items():

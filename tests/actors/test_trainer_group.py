@@ -3,16 +3,18 @@ that cannot be placed."""
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ray.util.placement_group import placement_group_table
 
 from tests.actors.conftest import Heard, Ran, World
-from tests.running import model_digest, write_spec
+from tests.running import model_digest, tiny_world, write_spec, xpo_ray
 from tests.xpo_ray.test_training import MIXED, order, shard, whole
 from xpo_ray.actors.trainer_seat import TrainerDied, TrainerSeat
 from xpo_ray.errors import PlacementFailed
@@ -82,7 +84,7 @@ def test_killed_ranks_bring_new_incarnations_and_a_checkpoint_that_one_worker_re
     finally:
         seat.stop()
     assert [e.role for e in heard.of(ActorReplaced)] == ["trainer", "trainer"]
-    assert [e.restarts for e in heard.of(ActorReplaced)] == [1, 2]
+    assert [e.restarts for e in heard.of(ActorReplaced)] == [1, 1]  # between them a step further than any before
     assert {state["state"] for state in placement_group_table().values()} == {"REMOVED"}
     one = Trainer(spec.training, str(storage.folder(published) / "model"), "float32", origin=spec.model)
     one.restore_state(storage.folder(published))
@@ -137,3 +139,21 @@ def test_a_run_that_loses_ranks_ends_bit_equal(
     steps = [(i, s) for c in lineage(checkpoints, checkpoints[-1]) for i, s, _ in c.ledger]
     assert steps == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
     assert ran.heard.of(RunFinished)[-1].replayed_steps > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_killed_run_goes_on_with_another_number_of_workers(
+    selm: Ran, tmp_path: Path, before: int, after: int
+) -> None:
+    spec = write_spec(tmp_path, tiny_world(tmp_path))
+    killing = {"XPO_CRASH_AT": "step.after_ledger:5", "XPO_CRASH_MARK": str(tmp_path / "mark")}
+    killed = xpo_ray("run", spec, "--set", f"resources.trainer_workers={before}", **killing)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = xpo_ray("run", spec, "--resume", "--set", f"resources.trainer_workers={after}", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    result = json.loads(resumed.stdout.splitlines()[-1])
+    assert (result["tier"], result["attempts"]) == ("replay", 2)
+    made = pq.read_table(tmp_path / "out" / "metrics.parquet").to_pydict()
+    assert made["total_step"] == [1, 2, 3, 4, 5, 6]
+    assert made["loss"] == pytest.approx(losses(selm), rel=1e-4, abs=1e-5)
