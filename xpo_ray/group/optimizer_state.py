@@ -65,11 +65,11 @@ def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, rank: int =
 def _wanted(folder: Path, parameters: dict[str, Tensor], rank: int) -> Iterator[tuple[str, Tensor]]:
     """A place for everything in the folder but the random states of others, in the rows that this process holds."""
     metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    random = next((key for key in (f"rng.{rank}", "rng") if key in metadata), None)
+    own_random = next((key for key in (f"rng.{rank}", "rng") if key in metadata), None)
     for key, entry in metadata.items():
         assert isinstance(entry, TensorStorageMetadata)
         parameter = parameters.get(key.rpartition("/")[0])
         if isinstance(parameter, DTensor) and entry.size == parameter.shape:
             yield key, torch.zeros_like(parameter.detach())
-        elif parameter is not None or key == random:
+        elif parameter is not None or key == own_random:
             yield key, torch.zeros(entry.size, dtype=entry.properties.dtype)

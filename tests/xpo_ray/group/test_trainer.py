@@ -231,6 +231,16 @@ def test_layers_that_are_computed_again_give_the_same_step(two: Together, model_
     assert differ(two.all(work.weights, "compared")[0], one.weights()) < 1e-6
 
 
+def test_a_head_in_chunks_gives_the_same_step(two: Together, model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    before = two.all(work.chunk_logits, 3 * 384)[0]
+    try:
+        one, _ = compared(two, windows(table, [[0, 1, 2, 3], [3]]), SPEC, model(model_folder))
+    finally:
+        two.all(work.chunk_logits, before)
+    assert differ(two.all(work.weights, "compared")[0], one.weights()) < 1e-6
+
+
 def test_a_loss_that_is_not_finite_is_told_by_all_ranks_and_leaves_no_trace(two: Together, model_folder: Path) -> None:
     table, origin = shard(MIXED, model_folder), model(model_folder)
     two.all(work.make, "harmed", SPEC, origin)

@@ -14,6 +14,7 @@ from xpo_ray.group.model_writer import ModelWriter
 from xpo_ray.group.publishing import publish
 from xpo_ray.group.ranks import Ranks
 from xpo_ray.group.trainer import GroupTrainer
+from xpo_ray.logprobs import head
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder
@@ -48,6 +49,12 @@ def weights(_: Ranks, name: str) -> dict[str, Tensor]:
 
 def canary(_: Ranks, name: str, ids: list[int]) -> float:
     return HELD[name].canary(ids)
+
+
+def chunk_logits(_: Ranks, logits: int) -> int:
+    """How many logits of the head exist at a time; returns how many did before."""
+    before, head.CHUNK_LOGITS = head.CHUNK_LOGITS, logits
+    return before
 
 
 def stand_still(ranks: Ranks, name: str, given: Sequence[Step]) -> list[dict[str, float]]:
