@@ -6,6 +6,7 @@ from xpo_ray.actors.clerk import ClerkActor
 from xpo_ray.actors.judge import JudgeActor
 from xpo_ray.actors.policy import PolicyActor
 from xpo_ray.actors.trainer import TrainerActor
+from xpo_ray.actors.trainer_rank import TrainerRank
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class Cast:
     """Of the policy, the base and the reference."""
     judge: type = JudgeActor
     trainer: type = TrainerActor
+    """Of the trainer that is alone."""
+    trainer_rank: type = TrainerRank
+    """Of each rank of a trainer group."""
     clerk: type = ClerkActor
 
 

@@ -79,21 +79,20 @@ def start_actor(
     threads: int = 1,
     pulse: bool = False,
     lanes: int = 1,
-    gpus: float = 0.0,
+    asks: dict[str, Any] | None = None,
     secrets: Sequence[str] = (),
 ) -> Any:
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
     that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `lanes`:
-    calls that it works on at once, each in a thread. `secrets`: variables of this process that it needs beside those of
-    SECRET_NAMES; a cluster that was joined lacks them."""
+    calls that it works on at once, each in a thread. `asks`: options of Ray about where it runs and with what; default:
+    anywhere, with nothing. `secrets`: variables of this process that it needs beside those of SECRET_NAMES; a cluster that was
+    joined lacks them."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
     variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
-    options: dict[str, Any] = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, **(asks or {})}
     if lanes > 1:
         options["max_concurrency"] = lanes
-    if gpus:
-        options["num_gpus"] = gpus
     names = [*os.environ.get(SECRET_NAMES, "").split(","), *secrets]
     if known := {n: os.environ[n] for n in names if n in os.environ}:
         cls, args = _knowing(cls), (known, *args)
@@ -112,9 +111,9 @@ def _knowing(cls: type) -> type:
     return type(cls.__name__, (cls,), {"__init__": begin, "__module__": cls.__module__})
 
 
-def trainer_threads(resources: ResourcesSpec) -> int:
-    """Threads of the trainer."""
-    return resources.trainer_threads or os.cpu_count() or 1
+def trainer_threads(resources: ResourcesSpec, workers: int = 1) -> int:
+    """Threads of each trainer worker; those of a group share the cores."""
+    return resources.trainer_threads or max((os.cpu_count() or 1) // workers, 1)
 
 
 def shards_in_flight(spec: RunSpec) -> int:

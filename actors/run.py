@@ -33,8 +33,8 @@ from xpo_ray.rates import learning_rate
 from xpo_ray.reporting import IterationPublished, IterationStarted, Reporter, RunResumed, StepDone, Warned
 from xpo_ray.schedule import Schedule, Window
 from xpo_ray.spec.run import at_iteration
+from xpo_ray.steps import StepOrder
 from xpo_ray.storage import Checkpoint, Storage
-from xpo_ray.training import StepOrder
 
 ONLINE_CHECKPOINT_STEPS = 50
 SETTLE_S = 60.0
@@ -74,7 +74,7 @@ class Run:
         """Start the actors; they come up side by side."""
         spec, storage = prepared.spec, attempt.storage
         prefix = f"{attempt.run_id}/{attempt.number}"
-        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, cast.trainer)
+        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, cast)
         trainer.launch(_latest(storage.checkpoints()))
         roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch, cast)
         scheduler = _scheduler(prepared, storage, roles, trainer, reporter)

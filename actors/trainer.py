@@ -12,8 +12,9 @@ import torch
 
 from xpo_ray.crashpoints import crash_point
 from xpo_ray.spec.run import RunSpec
+from xpo_ray.steps import StepOrder, StepResult
 from xpo_ray.storage import Checkpoint, Storage
-from xpo_ray.training import StepOrder, StepResult, Trainer
+from xpo_ray.training import Trainer
 
 
 class TrainerActor:

@@ -1,4 +1,4 @@
-"""The trainer's place in a run: the living actor, and a new incarnation from the last checkpoint when it dies."""
+"""The trainer's place in a run: the living actor or group, and a new incarnation from the last checkpoint when it dies."""
 
 import asyncio
 import time
@@ -6,12 +6,15 @@ from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
+from xpo_ray.actors.cast import CAST, Cast
+from xpo_ray.actors.group_place import GroupPlace, asked_each, cluster_gpus
 from xpo_ray.actors.placement import start_actor, trainer_threads
 from xpo_ray.actors.pools import cause_of, is_death
-from xpo_ray.actors.trainer import TrainerActor
+from xpo_ray.actors.trainer_group import TrainerGroup, lost_others
 from xpo_ray.actors.watchdog import Deadlines, Watched
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
+from xpo_ray.plan.processes import trainer_workers
 from xpo_ray.profile import Stopwatch
 from xpo_ray.reporting import ActorReplaced, Reporter
 from xpo_ray.spec.run import RunSpec
@@ -32,17 +35,19 @@ class TrainerSeat:
         reporter: Reporter,
         prefix: str,
         watch: Stopwatch,
-        trainer: type = TrainerActor,
+        cast: Cast = CAST,
     ) -> None:
         self._spec = spec
         self._storage = storage
         self._reporter = reporter
         self._prefix = prefix
         self._watch = watch
-        self._trainer = trainer
+        self._cast = cast
+        gpus = cluster_gpus() if spec.resources.trainer_workers == "auto" else 0
+        self._workers = trainer_workers(spec, gpus)
         self._incarnation = 0
         self._deaths = 0
-        self._actor: Watched | None = None
+        self._actor: Watched | TrainerGroup | None = None
         self._deadlines = Deadlines(spec.resources.hung_after_s)
         self._stands_at: Checkpoint | None = None
         self._fresh = True
@@ -57,11 +62,26 @@ class TrainerSeat:
     def launch(self, checkpoint: Checkpoint | None) -> None:
         """Start an incarnation at a checkpoint, None for the initial model."""
         name = f"{self._prefix}/trainer" + (f".{self._incarnation}" if self._incarnation else "")
-        threads = trainer_threads(self._spec.resources)
-        handle = start_actor(self._trainer, name, self._spec, self._storage, threads, checkpoint, threads=threads)
-        self._actor = Watched("trainer", handle, self._deadlines)
+        self._actor = self._alone(name, checkpoint) if self._workers == 1 else self._group(name, checkpoint)
         self._stands_at, self._fresh = checkpoint, True
         self._incarnation += 1
+
+    def _alone(self, name: str, checkpoint: Checkpoint | None) -> Watched:
+        threads = trainer_threads(self._spec.resources)
+        handle = start_actor(self._cast.trainer, name, self._spec, self._storage, threads, checkpoint, threads=threads)
+        return Watched("trainer", handle, self._deadlines)
+
+    def _group(self, name: str, checkpoint: Checkpoint | None) -> TrainerGroup:
+        resources, workers = self._spec.resources, self._workers
+        threads = trainer_threads(resources, workers)
+        place = GroupPlace(name, asked_each(resources), workers, resources.placement_timeout_s)
+        ranks = []
+        for rank in range(workers):
+            arguments = (self._spec, self._storage, threads, checkpoint, rank, workers)
+            named = f"{name}/{rank}"
+            handle = start_actor(self._cast.trainer_rank, named, *arguments, threads=threads, asks=place.options(rank))
+            ranks.append(Watched(f"trainer/{rank}", handle, self._deadlines))
+        return TrainerGroup(ranks, place)
 
     async def at(self, checkpoint: Checkpoint | None) -> str | None:
         """Make sure that the trainer stands at a checkpoint, untouched; else start one that does.
@@ -91,7 +111,10 @@ class TrainerSeat:
         try:
             ref, answer = await self._actor.call(method, args)
         except RayTaskError as error:
-            raise cause_of(error) from error
+            if not lost_others(error):
+                raise cause_of(error) from error
+            await self._replace(error.cause)
+            raise TrainerDied from error
         except RayError as error:
             if not is_death(error):
                 raise
@@ -110,7 +133,8 @@ class TrainerSeat:
         if total_step > self._furthest:
             self._furthest, self._deaths = total_step, 0
 
-    async def _replace(self, error: RayError) -> None:
+    async def _replace(self, error: BaseException) -> None:
+        self.stop()
         self._deaths += 1
         decision = after_death(self._deaths, self._spec.resources.max_restarts)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -122,6 +146,6 @@ class TrainerSeat:
         self.launch(checkpoints[-1] if checkpoints else None)
 
     def stop(self) -> None:
-        """End the actor."""
+        """End the actor, or all of the group."""
         if self._actor is not None:
             self._actor.kill()

@@ -29,7 +29,8 @@ from xpo_ray.preferences import comparisons
 from xpo_ray.reporting import read_journals
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.spec import RunSpec, load_spec
-from xpo_ray.training import StepOrder, Trainer
+from xpo_ray.steps import StepOrder
+from xpo_ray.training import Trainer
 
 Event = dict[str, Any]
 Settings = dict[str, Any]

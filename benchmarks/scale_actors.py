@@ -21,8 +21,8 @@ from xpo_ray.actors.clerk import ClerkActor
 from xpo_ray.actors.summary import Summary
 from xpo_ray.candidates import DRAWN
 from xpo_ray.shards import CANDIDATE, JUDGEMENT, PREFERENCE, PREFERENCES, SCORED
+from xpo_ray.steps import StepOrder, StepResult
 from xpo_ray.storage import Checkpoint, Storage
-from xpo_ray.training import StepOrder, StepResult
 
 TOKENS = 16
 """Of every response."""

@@ -32,8 +32,11 @@ NAME = "default"
 class Adapter:
     """An adapter in its model; on, and at first without effect (B = 0)."""
 
-    def __init__(self, origin: ModelSpec, lora: LoraSpec, seed: int = 0) -> None:
-        model = load_model(origin.path, origin.dtype, origin.revision)
+    def __init__(
+        self, origin: ModelSpec, lora: LoraSpec, seed: int = 0, model: "PreTrainedModel | None" = None
+    ) -> None:
+        """Into the model of `origin`, loaded, or given by who holds it otherwise."""
+        model = model or load_model(origin.path, origin.dtype, origin.revision)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "adapter"))
             self._peft = _inject(model, origin, lora)
@@ -66,13 +69,14 @@ class Adapter:
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
 
-    def save(self, folder: Path) -> None:
-        """Write a PEFT folder; `from_pretrained` loads it where peft is installed and the base is where it was."""
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write a PEFT folder; `from_pretrained` loads it where peft is installed and the base is where it was. `weights`:
+        its own, put together by who holds them in parts."""
         folder.mkdir(parents=True, exist_ok=True)
         config = copy(self._peft.peft_config[NAME])
         config.inference_mode, config.target_modules = True, sorted(config.target_modules)
         config.save_pretrained(folder)
-        save_file(self.weights(), folder / WEIGHTS, {"format": "pt"})
+        save_file(weights or self.weights(), folder / WEIGHTS, {"format": "pt"})
 
 
 def read_adapter(folder: str | Path) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 <checkpoint>/model/      config, weights (float32), tokenizer, generation config: the export and the next reference; with
                          model.lora an adapter and the tokenizer (xpo_ray.adapters), of which the run's result is merged
-<checkpoint>/trainer/    optimizer moments, random state, position; left out where the optimizer starts anew anyway
+<checkpoint>/trainer/    optimizer moments, random state, position; left out where the optimizer starts anew anyway; of several
+                         workers by the rows that each had (xpo_ray.group.optimizer_state), which one worker reads as well
 """
 
 import json
@@ -61,6 +62,10 @@ def save_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer, pos
 
 def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
     """Put optimizer moments and random state back; the optimizer must be new and over the model's parameters."""
+    if not (folder / "state.safetensors").exists():  # a group of trainers wrote it
+        from xpo_ray.group.optimizer_state import load_state
+
+        return load_state(folder, model, optimizer)
     tensors = load_file(folder / "state.safetensors")
     torch.set_rng_state(tensors.pop("rng"))
     parameters = dict(model.named_parameters())
@@ -69,6 +74,7 @@ def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> 
         optimizer.state[parameters[name]][item] = value.to(
             parameters[name].device
         )  # fused AdamW keeps its steps there too
+    return None
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -28,6 +28,9 @@ POINTS = (
 )
 """Of every run."""
 
+GROUP_POINTS = ("step.within", "checkpoint.before_confirm")
+"""Of the ranks of a trainer group, all but the first."""
+
 SERVICE_POINTS = (
     "database.before_commit",
     "database.after_commit",

@@ -15,7 +15,9 @@ XpoRayError
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
 │   ├── ActorLost               a role died more often than the limit allows
+│   ├── PlacementFailed         the cluster has no room for the processes of a role
 │   └── DiskFull                there was no room for what was to be written; nothing half-written counts
+├── GroupBroken (RuntimeError)  a rank of a trainer group has lost the others; the group starts anew
 ├── CorruptArtifact             a committed file is missing or does not match its sha256
 ├── Stopped                     an attempt ends because it was asked to; nothing is wrong
 │   ├── Paused                  what was under way is committed; the next attempt goes on
@@ -85,8 +87,16 @@ class ActorLost(RunFailed):
     """A role died more often than resources.max_restarts allows."""
 
 
+class PlacementFailed(RunFailed):
+    """Ray did not place a group of processes in time."""
+
+
 class DiskFull(RunFailed):
     """A disk has no room; the run goes on from what is committed when there is some."""
+
+
+class GroupBroken(XpoRayError, RuntimeError):
+    """A rank of a trainer group cannot reach the others: one of them is gone, or stands still."""
 
 
 class CorruptArtifact(XpoRayError):

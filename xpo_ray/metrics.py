@@ -66,6 +66,20 @@ class WindowMetrics:
             elif origin == "policy":
                 self._add("kl/policy_reference", logp - reference, 1)
 
+    def add_rank(self, other: WindowMetrics) -> None:
+        """Add what another rank of a group has added up; the rows of the window were given to one of them alone."""
+        for name, value in other._totals.items():
+            self._totals[name] += value
+        for name, value in other._sums.items():
+            self._add(name, value, other._counts[name])
+        for kind, count in other._outcomes.items():
+            self._outcomes[kind] += count
+
+    @property
+    def loss(self) -> float:
+        """What has been added up so far."""
+        return self._totals["loss"]
+
     def _add(self, name: str, value: float, count: int) -> None:
         if count:
             self._sums[name] += value

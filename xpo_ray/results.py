@@ -84,8 +84,8 @@ def read_result(root: Path) -> Result | None:
 
 
 def tier_of(root: Path) -> Literal["exact", "replay"]:
-    """Exact where all attempts computed in float32 on equal CPUs with the same versions, cores and trainer threads, and the
-    transformers engine drew."""
+    """Exact where all attempts computed in float32 on equal CPUs with the same versions, cores, trainer workers and threads,
+    and the transformers engine drew."""
     records = [read_json(p) for p in sorted((root / "attempts").glob("*/attempt.json"))]
     kinds = {json.dumps([r["versions"], _computes_with(r), r["judge_source"]]) for r in records}
     return "exact" if all(map(_is_exact, records)) and len(kinds) == 1 else "replay"
@@ -97,8 +97,9 @@ def _is_exact(record: dict[str, Any]) -> bool:
 
 
 def _computes_with(record: dict[str, Any]) -> list[Any]:
-    machine = record["machine"]
-    return [machine.get("processor"), machine["cores"], record["spec"]["resources"]["trainer_threads"]]
+    machine, resources = record["machine"], record["spec"]["resources"]
+    workers = resources.get("trainer_workers", 1)  # runs from before there were groups have no such field
+    return [machine.get("processor"), machine["cores"], workers, resources["trainer_threads"]]
 
 
 def _put_model(storage: LocalStorage, checkpoint: Checkpoint, target: Path) -> None:

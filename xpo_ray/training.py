@@ -7,8 +7,7 @@ never writes but into the folder that it is given.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 
 from xpo_ray.adapters import Adapter, read_adapter
-from xpo_ray.algorithms import Row
 from xpo_ray.checkpoints import (
     load_model,
     load_trainer_state,
@@ -26,41 +24,16 @@ from xpo_ray.checkpoints import (
     save_trainer_state,
     weights_of,
 )
-from xpo_ray.errors import TrainingDiverged
-from xpo_ray.examples import Example, example, pairs_of
+from xpo_ray.examples import Example
 from xpo_ray.lanes import Lanes
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
-from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, ResponseLogProbs, choose, micro_batches, precision
+from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro_batches, precision
 from xpo_ray.metrics import WindowMetrics
-from xpo_ray.objectives import Pairs, WindowLoss, window_loss
 from xpo_ray.recomputation import recompute_layers
-from xpo_ray.schedule import Window
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
-
-Told = tuple[WindowLoss, Pairs, Tensor, ResponseLogProbs, list[Example]]
-"""A micro-batch as the metrics want it."""
-
-
-@dataclass(frozen=True)
-class StepOrder:
-    """One step: its window, and what the driver decided for it."""
-
-    window: Window
-    total_step: int
-    learning_rate: float
-    kappa: float
-    row: Row
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step gave; an empty window changes no weight, and its loss is 0."""
-
-    pairs: str
-    metrics: dict[str, float]
-    seconds: float
+from xpo_ray.steps import StepOrder, StepResult, Told, WindowExamples, diverged_norm
 
 
 class Trainer:
@@ -95,15 +68,7 @@ class Trainer:
 
     def reset_optimizer(self) -> None:
         """Forget the moments of AdamW, as at the border of an iteration."""
-        betas = (self.spec.adam_beta1, self.spec.adam_beta2)
-        self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
-            lr=0.0,
-            betas=betas,
-            eps=self.spec.adam_epsilon,
-            weight_decay=self.spec.weight_decay,
-            fused=True,
-        )
+        self.optimizer = adamw(self.spec, [p for p in self.model.parameters() if p.requires_grad])
 
     def step(self, order: StepOrder, shards: Sequence[pa.Table]) -> StepResult:
         """One optimizer step on a window; `shards` are the SCORED tables of its slices, in order.
@@ -111,65 +76,45 @@ class Trainer:
         Raises TrainingDiverged, before any weight has changed, where the loss or the gradient is not finite.
         """
         started = time.monotonic()
-        tables = [t.take(list(s.rows)) for s, t in zip(order.window.slices, shards, strict=True)]
-        rows = [row for t in tables for row in t.to_pylist()]
-        examples = [e for row in rows if (e := example(row)) is not None]
-        metrics = WindowMetrics(order.row.beta, rows)
-        if any(e.weight > 0 or (e.comparators and order.kappa > 0) for e in examples):
+        window = WindowExamples.of(order, shards)
+        metrics = WindowMetrics(order.row.beta, window.rows)
+        if window.counts:
             try:
-                self._accumulate(examples, order, metrics)
+                self._accumulate(window, metrics)
                 metrics.grad_norm = self._apply(order)
             finally:
                 self.optimizer.zero_grad(set_to_none=True)
-        values = metrics.values() | {"learning_rate": order.learning_rate, "kappa": order.kappa}
-        return StepResult(pairs_hash(tables), values, time.monotonic() - started)
+        return StepResult(pairs_hash(window.tables), window.values(metrics), time.monotonic() - started)
 
-    def _accumulate(self, examples: list[Example], order: StepOrder, metrics: WindowMetrics) -> None:
+    def _accumulate(self, window: WindowExamples, metrics: WindowMetrics) -> None:
         """Forward and backward over micro-batches; divided by the window's true counts, so that they add up."""
+        examples = window.examples
         shares = self.lanes.shares([e.group.tokens for e in examples])
         tokens = max(self.spec.micro_batch_tokens // len(shares), 1)
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        pairs_total = sum(e.weight > 0 for e in examples)
-        comparators_total = sum(len(e.comparators) for e in examples)
 
         def losses(share: list[int]) -> Iterator[tuple[Tensor, Told]]:
             own = [examples[i] for i in share]
             for batch in micro_batches([e.group for e in own], tokens, self.log_probs):
-                told = self._told([own[i] for i in batch], order, pairs_total, comparators_total)
+                told = self._told(window, [own[i] for i in batch])
                 yield told[0].loss, told
 
         for told in self.lanes.backward(trained, shares, losses):
             metrics.add(*told)
 
-    def _told(self, chosen: list[Example], order: StepOrder, pairs_total: int, comparators_total: int) -> Told:
+    def _told(self, window: WindowExamples, chosen: list[Example]) -> Told:
         """The loss of a micro-batch, and all that the metrics want to know of it. Raises TrainingDiverged."""
         with precision(self.dtype, self.device):
             out = self.log_probs(self.model, [e.group for e in chosen], entropy=True)
-        pairs, comparators_C = pairs_of(chosen, out.logp_S, out.tokens_S)
-        loss = window_loss(
-            order.row.objective,
-            order.row.beta,
-            order.kappa,
-            pairs,
-            comparators_C,
-            pairs_total=pairs_total,
-            comparators_total=comparators_total,
-        )
-        if not math.isfinite(float(loss.loss.detach())):
-            raise TrainingDiverged(
-                f"the loss of step {order.window.step} of iteration {order.window.iteration} is "
-                f"{float(loss.loss.detach())}; lower training.learning_rate or raise algorithm.beta; "
-                "what is committed stays"
-            )
-        return loss, pairs, comparators_C, out, chosen
+        told = window.told(chosen, out)
+        if not math.isfinite(loss := float(told[0].loss.detach())):
+            raise window.diverged_loss(loss)
+        return told
 
     def _apply(self, order: StepOrder) -> float:
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm))
         if not math.isfinite(norm):
-            raise TrainingDiverged(
-                f"the gradient norm of step {order.window.step} of iteration {order.window.iteration} is {norm}; "
-                "lower training.learning_rate; what is committed stays"
-            )
+            raise diverged_norm(order, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = order.learning_rate
         self.optimizer.step()
@@ -222,3 +167,11 @@ def canary_logp(
     with precision(dtype, device):
         out = log_probs(model, [PromptGroup(list(ids[:1]), (list(ids[1:]),))])
     return float(out.logp_S[0]) / max(int(out.tokens_S[0]), 1)
+
+
+def adamw(spec: TrainingSpec, parameters: Iterable[Tensor] | Sequence[dict[str, Any]]) -> torch.optim.AdamW:
+    """A new optimizer, whose learning rate each step sets."""
+    betas = (spec.adam_beta1, spec.adam_beta2)
+    return torch.optim.AdamW(
+        parameters, lr=0.0, betas=betas, eps=spec.adam_epsilon, weight_decay=spec.weight_decay, fused=True
+    )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from xpo_ray.crashpoints import POINTS, SERVICE_POINTS, crash_point
+from xpo_ray.crashpoints import GROUP_POINTS, POINTS, SERVICE_POINTS, crash_point
 
 ROOT = Path(__file__).parents[2]
 PASS = "import sys; from xpo_ray.crashpoints import crash_point; [crash_point(p) for p in sys.argv[1:]]; print('lived')"
@@ -60,4 +60,4 @@ def test_a_point_may_end_the_driver_and_leave_its_own_process_alive() -> None:
 def test_every_listed_point_is_passed_in_the_code_and_every_passed_point_is_listed() -> None:
     sources = [file for room in ("xpo_ray", "actors", "api") for file in (ROOT / room).rglob("*.py")]
     passed = {p for source in sources for p in re.findall(r'crash_point\("([^"]+)"\)', source.read_text())}
-    assert passed == {*POINTS, *SERVICE_POINTS}
+    assert passed == {*POINTS, *SERVICE_POINTS, *GROUP_POINTS}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
@@ -16,7 +17,7 @@ from xpo_ray.model_files import Architecture, architecture, model_folder, parame
 from xpo_ray.plan import Plan, plan, render
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.memory import LIBRARIES, WORKER
-from xpo_ray.plan.processes import judge_replicas, pool_sizes
+from xpo_ray.plan.processes import judge_replicas, pool_sizes, trainer_workers
 from xpo_ray.spec import PairRMJudge, RunSpec
 
 SELM = {"kind": "selm"}
@@ -264,6 +265,25 @@ def test_what_a_micro_batch_saves_is_below_the_plans_bound_and_not_far_below(
     bound = planned["activations"] + planned["logits"] + planned.get("casts", 0)
     one_layer = 4 * 900 * (8 * 64 + 2 * (4 + 2) * 16 + 4 * 128)
     assert bound / (6 if again else 3) < saved + (one_layer if again else 0) < bound
+
+
+@pytest.mark.parametrize("lora", [None, LORAS[0]], ids=["full", "lora"])
+def test_several_trainer_workers_share_what_they_hold_and_not_what_they_compute(
+    folder: Path, lora: dict[str, Any] | None
+) -> None:
+    one, three = (parts(folder, model={"lora": lora}, resources={"trainer_workers": n})["trainer"] for n in (1, 3))
+    held = {name for name in one if name in ("weights", "adapter", "gradients", "optimizer")}
+    assert {name: three[name] for name in held} == {name: -(-one[name] // 3) for name in held}
+    assert {n: three[n] for n in ("activations", "logits")} == {n: one[n] for n in ("activations", "logits")}
+    n, ends = parameters(folder / "model"), 2 * 384 * 32
+    assert three["gathered"] == 8 * (ends + 2 * ((n - ends) // 2))  # of two layers
+
+
+def test_auto_is_one_worker_for_each_gpu_and_one_without(folder: Path) -> None:
+    made = spec(folder, SELM, resources={"trainer_workers": "auto"})
+    assert [trainer_workers(made, gpus) for gpus in (0, 1, 8)] == [1, 1, 8]
+    with pytest.raises(ValidationError, match="trainer_workers"):
+        spec(folder, SELM, resources={"trainer_workers": 0})
 
 
 @pytest.mark.parametrize("name", ["nope", "lm_head", "embed_tokens"])

@@ -267,6 +267,7 @@ def changed(attempt: Attempt, path: tuple[str, ...], value: Any) -> None:
         (("machine", "cores"), 999, "replay"),
         (("machine", "processor"), "another", "replay"),
         (("spec", "resources", "trainer_threads"), 9, "replay"),
+        (("spec", "resources", "trainer_workers"), 2, "replay"),
         (("judge_source", "judge"), "edited", "replay"),
         (("gpu",), True, "replay"),
         (("spec", "model", "dtype"), "bfloat16", "replay"),

@@ -28,7 +28,8 @@ from xpo_ray.spec.algorithm import DpoObjective, IpoObjective, SppoObjective
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 from xpo_ray.spec.training import TrainingSpec
-from xpo_ray.training import StepOrder, Trainer, canary_logp
+from xpo_ray.steps import StepOrder
+from xpo_ray.training import Trainer, canary_logp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

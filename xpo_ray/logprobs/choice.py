@@ -12,6 +12,8 @@ from xpo_ray.logprobs.shared import output_head, shared, use_packed_attention, w
 
 TOLERANCE = 1e-3
 """Difference in nats per sequence that rounding may make between the two paths on the probe."""
+HALF_TOLERANCE = 5e-3
+"""The same where the probe is computed in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Choice:
     reason: str | None = None
 
 
-def choose(model: nn.Module) -> Choice:
+def choose(model: nn.Module, tolerance: float = TOLERANCE) -> Choice:
     """The path for a model. Gives the model the attention that reads packings where it takes the shared one.
 
     A model says what it can by its class; whether the shared path gives what the plain one gives is then tried on a few
@@ -33,7 +35,7 @@ def choose(model: nn.Module) -> Choice:
     leave_out_unread(whole(model))
     before = whole(model).config._attn_implementation
     use_packed_attention(model)
-    if (reason := _disagreement(model)) is not None:
+    if (reason := _disagreement(model, tolerance)) is not None:
         whole(model).set_attn_implementation(before)
         return Choice(plain, reason)
     return Choice(shared)
@@ -52,7 +54,7 @@ def _unfit(model: nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def _disagreement(model: nn.Module) -> str | None:
+def _disagreement(model: nn.Module, tolerance: float) -> str | None:
     """What speaks against the shared path on the probe, if anything."""
     vocabulary = output_head(model)[1]
     probe = [
@@ -64,6 +66,6 @@ def _disagreement(model: nn.Module) -> str | None:
     except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         return f"{type(whole(model)).__name__} cannot be packed: {type(error).__name__}: {error}"
     worst = float((packed - plain(model, probe).logp_S).abs().max())
-    if worst > TOLERANCE * max(1.0, float(packed.abs().max())):
+    if worst > tolerance * max(1.0, float(packed.abs().max())):
         return f"{type(whole(model)).__name__} gives other log-probs when packed ({worst:.3g} nats apart)"
     return None

@@ -12,7 +12,7 @@ from xpo_ray.algorithms import rows
 from xpo_ray.judges.pairrm.backbone import local_backbone
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan.adapter import Adapted
-from xpo_ray.plan.processes import judge_replicas, pool_sizes
+from xpo_ray.plan.processes import gpus_here, judge_replicas, pool_sizes, trainer_workers
 from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.run import RunSpec
@@ -85,21 +85,41 @@ def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> Ro
 
 
 def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
-    """Weights, those trained with gradients and two moments of AdamW in float32, and one micro-batch."""
-    parts = {"libraries": LIBRARIES}
-    if size.adapted is not None and size.parameters is not None:
-        parts["weights"] = BYTES[spec.model.dtype] * size.parameters
-        parts |= trained_bytes("adapter", size.adapted.parameters)
-    elif size.parameters is not None:
-        parts |= trained_bytes("weights", size.parameters)
-        if spec.model.dtype == "bfloat16":
-            parts["casts"] = 2 * size.parameters  # autocast keeps them from the forward to the backward pass
+    """Weights, those trained with gradients and two moments of AdamW in float32, and one micro-batch. Of several workers each
+    holds its rows of the first, and computes with what it gathers of them."""
+    workers = trainer_workers(spec, gpus_here())
+    held = {name: -(-count // workers) for name, count in _trainer_weights(spec, size).items()}
+    parts = {"libraries": LIBRARIES} | held
+    if size.parameters is not None and workers > 1:
+        parts["gathered"] = gathered_bytes(size.parameters, size.architecture)
+    elif size.parameters is not None and size.adapted is None and spec.model.dtype == "bfloat16":
+        parts["casts"] = 2 * size.parameters  # autocast keeps them from the forward to the backward pass
     if size.architecture is not None:
         parts["activations"] = activation_bytes(spec, size.architecture)
         if size.adapted is not None:
             parts["activations"] += 4 * micro_batch_tokens(spec) * size.adapted.columns
         parts["logits"] = logits_bytes(spec, size.architecture)
-    return RoleMemory("trainer", 1, parts, None if size.architecture and size.parameters else "the model's size")
+    unknown = None if size.architecture and size.parameters else "the model's size"
+    return RoleMemory("trainer", workers, parts, unknown)
+
+
+def _trainer_weights(spec: RunSpec, size: ModelSize) -> dict[str, int]:
+    """What the trainer holds between two passes, over all workers."""
+    if size.parameters is None:
+        return {}
+    if size.adapted is None:
+        return trained_bytes("weights", size.parameters)
+    base = {"weights": BYTES[spec.model.dtype] * size.parameters}
+    return base | trained_bytes("adapter", size.adapted.parameters)
+
+
+def gathered_bytes(parameters: int, sizes: Architecture | None) -> int:
+    """What lies whole on each of several workers while it computes, in float32: two layers, the embeddings and the head, with
+    as much again for their gradients. Of an unknown architecture all of it."""
+    if sizes is None:
+        return 2 * 4 * parameters
+    ends = min(2 * sizes.vocabulary * sizes.hidden, parameters)
+    return 2 * 4 * (ends + 2 * ((parameters - ends) // sizes.layers))
 
 
 def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemory:

@@ -4,6 +4,8 @@ On a CPU an engine has one thread, and every set of weights that training waits 
 the sets take turns, as the stages of a window follow each other.
 """
 
+from pathlib import Path
+
 from xpo_ray.algorithms import Row, rows
 from xpo_ray.spec.judge import JudgeSpec, single_judges
 from xpo_ray.spec.run import RunSpec
@@ -54,6 +56,17 @@ def judge_replicas(spec: RunSpec, cores: int) -> int:
 def computes(judge: JudgeSpec) -> bool:
     """Whether a judge keeps a core busy in its own process: one with a model does, and an ensemble with one."""
     return any(single.kind in ("reward_model", "pairrm") for _, single in single_judges(judge, "judge"))
+
+
+def trainer_workers(spec: RunSpec, gpus: int) -> int:
+    """Processes that train together."""
+    wanted = spec.resources.trainer_workers
+    return max(gpus, 1) if wanted == "auto" else wanted
+
+
+def gpus_here() -> int:
+    """NVIDIA GPUs of this machine, as its driver lists them."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def _draws(row: Row, source: str) -> bool:

@@ -82,8 +82,18 @@ class ResourcesSpec(Spec):
     """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 64 GiB."""
     judge_replicas: int | None = operational(None, ge=1)
     """Default: one; of a reward model, or an ensemble with one, one per core on a CPU, each with one thread."""
+    trainer_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = operational(1)
+    """Processes that train together; each holds its share of the weights, the gradients and the optimizer. `auto`: one for
+    each GPU of the cluster, one without GPUs. It may change between attempts; the run is then of tier `replay`."""
+    trainer_worker_resources: dict[str, NonNegativeFloat] | None = operational(None)
+    """What each of several trainer workers asks Ray for, such as {CPU: 8}. Default: one GPU where the cluster has any."""
     trainer_threads: int | None = operational(None, ge=1)
-    """Default: one per core."""
+    """Of each trainer worker. Default: one per core, shared out among the workers."""
+    placement_timeout_s: float = operational(300.0, gt=0.0)
+    """How long several trainer workers may wait for what they ask for, before the run stops and says what is lacking."""
+    group_timeout_s: float = operational(600.0, ge=1.0)
+    """How long trainer workers wait for each other, before the group is taken for broken and starts anew from the last
+    checkpoint."""
     max_shards_in_flight: int | None = operational(None, ge=1)
     """Shards between drawing and training; default: two per engine replica and two more."""
     max_restarts: int = operational(3, ge=0)
