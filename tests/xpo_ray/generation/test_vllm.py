@@ -22,7 +22,10 @@ NEAR = 1e-4
 """Two logits nearer than this may change places by rounding."""
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["head of its own", "tied head"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(False, id="own head", marks=pytest.mark.long), pytest.param(True, id="tied head")],
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama that has learned its four texts."""
     path = tmp_path_factory.mktemp("trained") / "base"
