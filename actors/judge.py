@@ -14,7 +14,7 @@ from xpo_ray.decisions import judge_gave_up
 from xpo_ray.errors import JudgeFailed
 from xpo_ray.evaluation.scores import add_scores
 from xpo_ray.judges import open_judge
-from xpo_ray.judges.judgement import Judgement, Metered
+from xpo_ray.judges.judgement import Judgement, counts_of
 from xpo_ray.preferences import comparisons, given, prefer, shard_counts
 from xpo_ray.spec.judge import JudgeSpec
 
@@ -41,7 +41,7 @@ class JudgeActor:
 
     def _metered(self) -> dict[str, float]:
         """What the judge has taken since it was asked last, where it counts that."""
-        return self.judge.take_counts() if isinstance(self.judge, Metered) else {}
+        return counts_of(self.judge) if self.judge is not None else {}
 
     def _judgements(self, candidates: pa.Table) -> list[Judgement]:
         assert self.judge is not None
