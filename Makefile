@@ -47,6 +47,7 @@ bench: $(VLLM)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (ab
 	$(BIN)/python benchmarks/logprobs.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/overlap.py
+	$(BIN)/python benchmarks/trainer_group.py
 	$(BIN)/python benchmarks/scale.py --plot benchmarks/scale.png
 	$(BIN)/python benchmarks/real_text.py
 	$(BIN)/python benchmarks/api_load.py
