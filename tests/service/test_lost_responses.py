@@ -118,8 +118,7 @@ def test_one_key_sent_many_times_at_once_with_lost_answers_makes_one_run(
         assert list(pool.map(send, [cutter.url] * 8)) == [None] * 8
     run_id = send(service.url)
     assert ids(service) - before == {run_id}
-    folders = {p.name for p in (service.storage / "runs").iterdir()}
-    assert len(folders - ids(service)) <= 7  # of submissions that came second: without attempts, swept after an hour
+    assert {p.name for p in service.storage.glob("runs/*")} <= ids(service)  # a folder is made when an attempt begins
     service.call("POST", f"/v1/runs/{run_id}/cancel")
 
 
