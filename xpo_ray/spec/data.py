@@ -33,6 +33,9 @@ class ModelSpec(Spec):
     chat_template: str = "tokenizer"
     """`tokenizer`: the template that comes with the model, if any. `plain`: messages joined by blank lines, no template.
     Else the path of a Jinja file."""
+    end_of_turn: str | None = Field(None, min_length=1)
+    """Token that ends a response where the template's turns do not end with the tokenizer's EOS, such as <|eot_id|>. Responses
+    of the dataset end with it; draws end there, at the tokenizer's EOS, or at those of generation_config.json."""
 
 
 class FilesSource(Spec):
