@@ -173,6 +173,15 @@ def test_xpo_has_a_fixed_reference_and_trains_on_all_pairs_so_far() -> None:
     assert recipe("xpo-llama-3-8b", "data.partitions=null", "algorithm.alpha=1e-5", "algorithm.data=fresh").online
 
 
+def test_what_the_comments_offer_for_other_readings_of_a_paper_is_valid() -> None:
+    algorithm_1 = recipe("zephyr-7b-selm", "algorithm.bonus_scale=alpha", "algorithm.decoding=sample")
+    assert kappas(algorithm_1) == pytest.approx([0.0, 1e-3, 1e-3, 1e-3])
+    both = (
+        "{kind: custom, draws: [{source: policy, samples: 2}], comparator: policy_draw, kappa: [1.0e-5, 5.0e-6, 0.0]}"
+    )
+    assert kappas(recipe("xpo-llama-3-8b", f"algorithm={both}")) == [1e-5, 5e-6, 0.0]
+
+
 def test_xpo_and_online_rlhf_share_prompts_lengths_and_reward_model() -> None:
     shared = {"data", "judge", "sampling", "resources"}
     assert not {path.split(".")[0] for path in between("xpo-llama-3-8b", "online-rlhf-k8")} & shared
