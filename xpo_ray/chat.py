@@ -31,13 +31,16 @@ class Chat:
         template: str | None,
         joins_turns: bool = False,
         more_eos_ids: Iterable[int] = (),
+        end_of_turn: str | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
         self.template = template
         self.joins_turns = joins_turns
+        self.end_of_turn = end_of_turn
+        turn = () if end_of_turn is None else (self._token_id(end_of_turn),)
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-        ends = (*own, *more_eos_ids)
+        ends = (*turn, *own, *more_eos_ids)
         if not ends:
             raise ModelError(
                 f"{name}: no end-of-sequence token, so responses could not end; set eos_token in tokenizer_config.json "
@@ -51,8 +54,8 @@ class Chat:
         """Any valid id: what is padded is masked."""
 
     @classmethod
-    def load(cls, path: str, revision: str | None, chat_template: str) -> "Chat":
-        """The chat of a model folder or hub repository; `chat_template` as in ModelSpec. Raises ModelError."""
+    def load(cls, path: str, revision: str | None, chat_template: str, end_of_turn: str | None = None) -> "Chat":
+        """The chat of a model folder or hub repository; the last two as in ModelSpec. Raises ModelError."""
         tokenizer = _tokenizer(path, revision)
         if chat_template == "plain":
             template = None
@@ -66,6 +69,7 @@ class Chat:
             template=template,
             joins_turns=chat_template == "plain",
             more_eos_ids=_generation_eos_ids(path, revision),
+            end_of_turn=end_of_turn,
         )
         if template is not None:
             chat.prompt_ids([Message(role="user", content="Hello.")])  # a template that cannot render this is broken
@@ -90,8 +94,8 @@ class Chat:
 
         Special tokens that are spelled in the text stay text, but for an EOS at its end.
         """
-        eos = self.tokenizer.eos_token
-        text = text.removesuffix(eos) if isinstance(eos, str) and eos else text
+        for end in (self.end_of_turn, self.tokenizer.eos_token):
+            text = text.removesuffix(end) if isinstance(end, str) else text
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
         ids: list[int] = list(encoded["input_ids"])
         if len(ids) + 1 > limit:
@@ -105,6 +109,16 @@ class Chat:
             kept.pop()
         text: str = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def _token_id(self, token: str) -> int:
+        """The id of model.end_of_turn. Raises ModelError."""
+        known: int | None = self.tokenizer.get_vocab().get(token)
+        if known is None:
+            raise ModelError(
+                f"{self.name}: model.end_of_turn {token!r} is no token of its vocabulary; give the one that ends a turn in "
+                f"its chat template, or leave it out where that is the tokenizer's EOS, {self.tokenizer.eos_token!r}"
+            )
+        return known
 
     def _rendered(self, messages: Sequence[Message]) -> str:
         try:

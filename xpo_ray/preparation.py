@@ -58,7 +58,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
         _check(judge, folder)
     check_adapter(spec.model)
     spec, gpu = _with_engine(spec)
-    chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template)
+    chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template, spec.model.end_of_turn)
     needs_pairs = any(row.needs_pairs for row in rows(spec))
     prompts = _read(spec, spec.data.source, chat, needs_pairs)
     held_out = None if spec.data.evaluation is None else _read(spec, spec.data.evaluation, chat, False)

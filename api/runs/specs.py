@@ -111,7 +111,8 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
         if source is None:
             continue
         if source.kind == "hub":
-            allowed_repository(settings, source.name, f"{field}.name")
+            for name in source.names:
+                allowed_repository(settings, name, f"{field}.name")
             continue
         for path in _paths(source.path):
             if path not in own:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tests.tiny import CHAT_TEMPLATE, END, tiny_tokenizer
+from tests.tiny import CHAT_TEMPLATE, END, SYSTEM, tiny_tokenizer
 from xpo_ray.chat import Chat
 from xpo_ray.errors import ModelError
 from xpo_ray.judges.judgement import Message
@@ -179,6 +179,24 @@ def test_end_tokens_of_the_generation_config_join_the_tokenizers(
     (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
     chat = Chat.load(str(copy), None, "tokenizer")
     assert (chat.eos_id, chat.eos_ids) == (1, expected)
+
+
+def test_a_templates_own_end_of_turn_ends_the_datasets_responses_and_draws(copy: Path) -> None:
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 3]}))
+    chat = Chat.load(str(copy), None, "tokenizer", SYSTEM)
+    turn = chat.tokenizer.convert_tokens_to_ids(SYSTEM)
+    assert (chat.eos_id, chat.eos_ids) == (turn, (1, 3, turn))
+    ids, ended = chat.response_ids("Blue light scatters.", 100)
+    assert ended
+    assert ids == [*chat.tokenizer("Blue light scatters.", add_special_tokens=False).input_ids, turn]
+    assert chat.response_ids(f"Blue light scatters.{SYSTEM}", 100) == (ids, True)
+    assert chat.response_ids(f"Blue light scatters.{END}", 100) == (ids, True)
+    assert chat.decode(ids) == chat.decode([*ids[:-1], 1]) == "Blue light scatters."
+
+
+def test_an_end_of_turn_that_is_no_token_is_refused_with_the_remedy(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"end_of_turn '<\|eot_id\|>' is no token.*leave it out.*'<\|end\|>'"):
+        Chat.load(str(folder), None, "tokenizer", "<|eot_id|>")
 
 
 def test_without_a_generation_config_the_tokenizers_end_token_stands_alone(folder: Path) -> None:

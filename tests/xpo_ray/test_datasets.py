@@ -393,29 +393,52 @@ def test_a_hub_dataset_that_cannot_be_reached_is_refused_with_the_remedy(monkeyp
         list(read_examples(source, ColumnsSpec(), needs_pairs=False, algorithm="xpo"))
 
 
-def test_a_hub_dataset_in_the_hubs_cache_is_read_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_hubs_cache(folder: Path, name: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset `owner/<name>` with the split train_prefs, as the hub's cache in a folder holds it."""
     import datasets
 
-    train = write_parquet(tmp_path / "train.parquet", tiny_pairs(4))
-    datasets.load_dataset("parquet", data_files={"train_prefs": str(train)}, cache_dir=str(tmp_path / "cache"))
-    [built] = (tmp_path / "cache/parquet").glob("*/*/*/")
-    cached = tmp_path / "cache/owner___name/default/0.0.0/abc"  # where the hub's datasets lie
+    cache = folder / "cache"
+    train = write_parquet(folder / f"{name}.parquet", tiny_pairs(rows))
+    datasets.load_dataset("parquet", data_files={"train_prefs": str(train)}, cache_dir=str(cache))
+    [built] = (cache / "parquet").glob("*/*/*/")
+    cached = cache / f"owner___{name}/default/0.0.0/abc"  # where the hub's datasets lie
     cached.parent.mkdir(parents=True)
     built.rename(cached)
     for file in cached.glob("parquet-*"):
-        file.rename(cached / file.name.replace("parquet-", "name-"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        file.rename(cached / file.name.replace("parquet-", f"{name}-"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
-    def from_hub(split: str) -> list[Example]:
-        source = HubSource(kind="hub", name="owner/name", split=split, limit=2)
-        return list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="selm"))
 
-    examples = from_hub("train_prefs")
+def from_hub(name: str | tuple[str, ...], split: str, limit: int) -> list[Example]:
+    source = HubSource(kind="hub", name=name, split=split, limit=limit)
+    return list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="selm"))
+
+
+def test_a_hub_dataset_in_the_hubs_cache_is_read_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_the_hubs_cache(tmp_path, "name", 4, monkeypatch)
+    examples = from_hub("owner/name", "train_prefs", 2)
     assert [e.prompt_id for e in examples] == ["tiny-0", "tiny-1"]
     assert examples[1].where == "owner/name[train_prefs], row 1 (counted from 0)"
     with pytest.raises(DatasetError, match=r"owner/name\[train\].*Should be one of \['train_prefs'\]"):
-        from_hub("train")
+        from_hub("owner/name", "train", 2)
+
+
+def test_hub_datasets_of_a_list_are_read_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_the_hubs_cache(tmp_path, "one", 3, monkeypatch)
+    in_the_hubs_cache(tmp_path, "two", 4, monkeypatch)
+    examples = from_hub(("owner/two", "owner/one"), "train_prefs", 6)
+    assert [e.where for e in examples[3:5]] == [
+        "owner/two[train_prefs], row 3 (counted from 0)",
+        "owner/one[train_prefs], row 0 (counted from 0)",
+    ]
+    assert len(examples) == 6  # of 7: the limit is of the whole
+
+
+def test_a_revision_is_not_of_several_repositories() -> None:
+    assert HubSource(kind="hub", name=("owner/one",), revision="abc").names == ("owner/one",)
+    with pytest.raises(ValueError, match="revision abc is of one repository, name lists 2; leave revision out"):
+        HubSource(kind="hub", name=("owner/one", "owner/two"), revision="abc")
 
 
 def test_a_hub_name_that_is_a_folder_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,23 @@ def test_hub_sources_and_models_are_unknown_and_said_to_be(folder: Path) -> None
     assert {r.role: r.unknown for r in made.roles}["trainer"] == "the model's size"
     assert any("owner/model is a hub repository" in n for n in made.notes)
     assert any("known only after the dataset has been read" in n for n in made.notes)
-    assert "unknown parameters" in text(made)
+    shown = text(made)
+    assert "unknown parameters" in shown
+    assert "at most unknown" not in shown
+    assert "without what is not known" in shown
+
+
+def test_rows_that_are_said_stand_in_where_only_a_download_would_tell(folder: Path) -> None:
+    hub: dict[str, Any] = {"source": {"kind": "hub", "name": "owner/data"}}
+    made = plan(spec(folder, SELM, data=hub), rows=100)
+    assert (made.prompts, made.steps) == (100, 15)  # three partitions of ceil(34 / 8) and twice ceil(33 / 8) windows
+    assert not any("known only after the dataset" in n for n in made.notes)
+    hub["source"]["limit"] = 40
+    assert plan(spec(folder, SELM, data=hub), rows=100).prompts == 40
+    assert plan(spec(folder, SELM, data=hub), rows=30).prompts == 30
+    assert plan(spec(folder, SELM), rows=7).prompts == 100  # files count themselves
+    with pytest.raises(SpecError, match="only 2 prompts"):
+        plan(spec(folder, SELM, data=hub), rows=2)
 
 
 def test_parameters_and_sizes_come_from_headers_and_config(folder: Path) -> None:

@@ -78,13 +78,17 @@ def validate(
     spec_file: SpecFile,
     overrides: Overrides = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read, check and tokenise every row.")] = False,
+    rows: Annotated[
+        int | None, typer.Option(help="Plan with so many rows, where only a download would tell.", min=1)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the resolved spec and upper bounds of what the run will do."""
     from xpo_ray.cli.validation import validate_and_show
 
     _quiet_libraries()
-    validate_and_show(_load(spec_file, overrides), spec_file.resolve().parent, deep=deep, as_json=as_json)
+    spec, folder = _load(spec_file, overrides), spec_file.resolve().parent
+    validate_and_show(spec, folder, deep=deep, as_json=as_json, known_rows=rows)
 
 
 @app.command()

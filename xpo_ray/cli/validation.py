@@ -16,11 +16,11 @@ from xpo_ray.plan import plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
 
 
-def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool) -> None:
-    """Print what the run will do, or raise the UserError that would stop it."""
+def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool, known_rows: int | None) -> None:
+    """Print what the run will do, or raise the UserError that would stop it. `known_rows` as in `plan`."""
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
-    planned = plan(spec)
+    planned = plan(spec, known_rows)
     if spec.judge is not None:
         check_judge(spec.judge, folder)
     rows = _checked_rows(spec, folder) if deep else None

@@ -34,7 +34,7 @@ class Part:
 
 
 def parts_of(source: FilesSource | HubSource) -> Generator[Part]:
-    """The files of a source, or its split of a hub dataset, one after the other; close it. Raises DatasetError."""
+    """The files of a source, or its split of its hub datasets, one after the other; close it. Raises DatasetError."""
     return _files(source) if source.kind == "files" else _hub(source)
 
 
@@ -189,18 +189,23 @@ def _reason(error: Exception) -> str:
 
 
 def _hub(source: HubSource) -> Generator[Part]:
+    for name in source.names:
+        yield _repository(name, source)
+
+
+def _repository(repository: str, source: HubSource) -> Part:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    name = f"{source.name}[{source.split}]"
-    if Path(source.name).exists():
+    name = f"{repository}[{source.split}]"
+    if Path(repository).exists():
         raise DatasetError(
-            f"data.source.name {source.name!r} is also a folder here, which would be read instead of the hub; "
+            f"data.source.name {repository!r} is also a folder here, which would be read instead of the hub; "
             "use kind: files for the folder, or start the run from elsewhere"
         )
     try:
         with _quiet():
-            dataset = load_dataset(source.name, source.config, split=source.split, revision=source.revision)
+            dataset = load_dataset(repository, source.config, split=source.split, revision=source.revision)
     except (DatasetsError, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise DatasetError(
             f"hub dataset {name}: {_reason(error)}; check name, config, split, revision and the network (or download it "
@@ -208,7 +213,7 @@ def _hub(source: HubSource) -> Generator[Part]:
         ) from error
     if len(dataset) == 0:
         raise DatasetError(f"hub dataset {name}: no rows; choose another split")
-    yield Part(name, dataset)
+    return Part(name, dataset)
 
 
 @contextlib.contextmanager

@@ -64,9 +64,12 @@ class Plan:
         return sum(counts) if counts else None
 
 
-def plan(spec: RunSpec) -> Plan:
-    """The plan of a run. Raises DatasetError, ModelError or SpecError where it could not start."""
-    prompts = _rows(spec.data.source)
+def plan(spec: RunSpec, rows: int | None = None) -> Plan:
+    """The plan of a run. `rows` stands for the training set's size where only reading it would tell.
+
+    Raises DatasetError, ModelError or SpecError where the run could not start.
+    """
+    prompts = _rows(spec.data.source, rows)
     held_out = 0 if spec.data.evaluation is None else _rows(spec.data.evaluation)
     size = ModelSize.of(spec.model.path, spec.model.lora)
     work = () if prompts is None else iterations(spec, prompts)
@@ -87,15 +90,20 @@ def plan(spec: RunSpec) -> Plan:
     )
 
 
-def _rows(source: Source) -> int | None:
-    """Rows of a source at most; None where they can be known only by reading it."""
+def _rows(source: Source, said: int | None = None) -> int | None:
+    """Rows of a source at most: as its files count them, else as `said`, and not above its limit. None: not known."""
+    rows = _counted(source)
+    bounds = [n for n in (said if rows is None else rows, source.limit) if n is not None]
+    return min(bounds, default=None)
+
+
+def _counted(source: Source) -> int | None:
+    """Rows by the files' own counts; None where they can be known only by reading them."""
     if source.kind == "hub":
-        return source.limit
+        return None
     counts = [count_rows(file) for file in data_files(source.path)]
     known = [n for n in counts if n is not None]
-    if len(known) < len(counts):
-        return source.limit
-    return sum(known) if source.limit is None else min(sum(known), source.limit)
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _notes(
@@ -104,9 +112,15 @@ def _notes(
     """What a reader of the numbers should know."""
     notes = ["every number is an upper bound: over-long prompts and pairs that cannot be judged make it smaller"]
     if prompts is None:
-        notes.append("the number of rows is known only after the dataset has been read; set its limit to plan with it")
+        notes.append(
+            "the number of rows, and with it that of draws and steps, is known only after the dataset has been read; set its "
+            "limit, or plan with `xpo-ray validate --rows N`"
+        )
     if size.parameters is None:
-        notes.append(f"{spec.model.path} is a hub repository: its size is known after the download")
+        notes.append(
+            f"{spec.model.path} is a hub repository: its size is known after the download, and memory is without it; with "
+            "the path of a downloaded folder it is planned"
+        )
     if size.adapted is not None:
         notes.append(f"model.lora trains {size.adapted.parameters:,} parameters; all others stay as they are")
     accumulated = sum(w.windows for w in work)

@@ -35,8 +35,8 @@ def _head(plan: Plan) -> "Table":
     table = Table.grid(padding=(0, 2))
     table.add_row("run", f"{plan.name} ({plan.algorithm})")
     table.add_row("model", f"{_count(plan.parameters)} parameters")
-    table.add_row("prompts", f"at most {_count(plan.prompts)}; held out {_count(plan.evaluation_prompts)}")
-    table.add_row("held-out draws", f"at most {_count(plan.evaluation_draws)}")
+    table.add_row("prompts", f"{_at_most(plan.prompts)}; held out {_count(plan.evaluation_prompts)}")
+    table.add_row("held-out draws", _at_most(plan.evaluation_draws))
     return table
 
 
@@ -95,7 +95,12 @@ def _parts(role: RoleMemory) -> str:
 
 
 def _machine(plan: Plan) -> str:
-    return f"this machine: {_bytes(plan.machine_bytes)}, {plan.cores} cores"
+    without = "without what is not known; " if any(role.unknown for role in plan.roles) else ""
+    return f"{without}this machine: {_bytes(plan.machine_bytes)}, {plan.cores} cores"
+
+
+def _at_most(n: int | None) -> str:
+    return "unknown" if n is None else f"at most {n:,}"
 
 
 def _count(n: int | None) -> str:

@@ -1,8 +1,8 @@
 """Where the model and the prompts come from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from xpo_ray.spec.base import Spec, operational
 
@@ -33,6 +33,9 @@ class ModelSpec(Spec):
     chat_template: str = "tokenizer"
     """`tokenizer`: the template that comes with the model, if any. `plain`: messages joined by blank lines, no template.
     Else the path of a Jinja file."""
+    end_of_turn: str | None = Field(None, min_length=1)
+    """Token that ends a response where the template's turns do not end with the tokenizer's EOS, such as <|eot_id|>. Responses
+    of the dataset end with it; draws end there, at the tokenizer's EOS, or at those of generation_config.json."""
 
 
 class FilesSource(Spec):
@@ -49,13 +52,27 @@ class HubSource(Spec):
     """A dataset of the Hugging Face hub, read with `datasets.load_dataset`."""
 
     kind: Literal["hub"]
-    name: str
-    """Repository, for example HuggingFaceH4/ultrafeedback_binarized."""
+    name: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Repository, for example HuggingFaceH4/ultrafeedback_binarized; of a list all are read, one after the other."""
     config: str | None = None
     split: str = "train"
     revision: str | None = None
     limit: int | None = Field(None, ge=1)
     """Read only the first rows."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The repositories, in order."""
+        return (self.name,) if isinstance(self.name, str) else self.name
+
+    @model_validator(mode="after")
+    def _a_revision_is_of_one_repository(self) -> Self:
+        if self.revision is not None and len(self.names) > 1:
+            raise ValueError(
+                f"revision {self.revision} is of one repository, name lists {len(self.names)}; leave revision out, or "
+                "download what you want to pin and use kind: files"
+            )
+        return self
 
 
 Source = Annotated[FilesSource | HubSource, Field(discriminator="kind")]

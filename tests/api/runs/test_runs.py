@@ -100,6 +100,19 @@ def test_a_path_outside_the_roots_is_refused(
     assert (answer.status_code, answer.json()["field"]) == (422, "spec.data.source.path")
 
 
+def test_every_hub_dataset_of_a_list_must_be_on_the_operators_list(
+    api: TestClient, services: Services, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    services.settings = services.settings.model_copy(update={"repositories": ("owner/*",)})
+    source = {"kind": "hub", "name": ["owner/one", "other/two"], "limit": 48}
+    submission["spec"]["data"]["source"] = source
+    refused = api.post("/v1/runs", json=submission, headers=submitter).json()
+    assert (refused["code"], refused["field"]) == ("repository_not_allowed", "spec.data.source.name")
+    assert "'other/two'" in refused["detail"]
+    source["name"] = ["owner/one", "owner/two"]
+    assert api.post("/v1/runs", json=submission, headers=submitter).status_code == 201
+
+
 def test_each_fault_of_a_spec_is_named_by_its_field(
     api: TestClient, submitter: Headers, submission: dict[str, Any]
 ) -> None:

@@ -176,6 +176,18 @@ def test_validate_prints_the_resolved_spec_with_kappa_and_seed_and_the_plan_as_j
     assert answer["rows"] is None
 
 
+def test_validate_plans_a_hub_dataset_with_the_rows_that_are_said(
+    here: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, raw = here
+    raw["data"]["source"] = {"kind": "hub", "name": "owner/data"}
+    spec = write_spec(folder, raw)
+    code, out, _ = run(capsys, monkeypatch, "validate", spec, "--json")
+    assert (code, json.loads(out)["plan"]["totals"]["steps"]) == (0, None)
+    code, out, _ = run(capsys, monkeypatch, "validate", spec, "--json", "--rows", 48)
+    assert (code, json.loads(out)["plan"]["totals"]["steps"]) == (0, 6)
+
+
 def test_validate_deep_reads_every_row(
     here: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
