@@ -31,4 +31,5 @@ def seeded_order(items: Iterable[int], run_seed: int, purpose: str, *parts: int 
         dtype=np.uint64,
         count=len(values),
     )
-    return values[np.lexsort((values, hashes))]
+    ordered: npt.NDArray[np.int64] = values[np.lexsort((values, hashes))]
+    return ordered
