@@ -46,6 +46,7 @@ bench: $(VLLM)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (ab
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python benchmarks/logprobs.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/overlap.py
 	$(BIN)/python benchmarks/trainer_group.py
 	$(BIN)/python benchmarks/scale.py --plot benchmarks/scale.png
