@@ -105,6 +105,7 @@ def xpo_adapter(world: World) -> Ran:
     return world.run("xpo-adapter", raw=online(world))
 
 
+@pytest.mark.long
 def test_xpo_online_hands_the_adapter_over_and_its_reference_stays_the_base(world: World, xpo_adapter: Ran) -> None:
     ran = xpo_adapter
     assert_merged(world, ran)

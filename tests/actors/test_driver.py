@@ -133,6 +133,7 @@ def test_a_second_start_in_the_same_folder_is_refused_and_a_resume_of_a_finished
         world.run("undisturbed", "algorithm.beta=0.2", resume=True)
 
 
+@pytest.mark.long
 def test_xpo_never_draws_the_same_response_twice_and_accumulates(world: World) -> None:
     algorithm = {"kind": "xpo", "alpha": [0.01, 0.0], "data": "accumulate"}
     ran = world.run("xpo", raw={**world.raw, "algorithm": algorithm})
@@ -164,16 +165,19 @@ def test_online_dpo_hands_weights_over_by_object_ref(world: World) -> None:
         pytest.param({"kind": "iterative_dpo", "decoding": "greedy"}, marks=pytest.mark.long),
         pytest.param({"kind": "dpo"}, marks=pytest.mark.long),
         {"kind": "sdpo", "warmup_iterations": 1, "warmup_kind": "dpo"},
-        {
-            "kind": "custom",
-            "draws": [{"source": "policy", "samples": 2}, {"source": "reference"}],
-            "dataset_candidates": True,
-            "pairing": "best_random",
-            "reference": "ema",
-            "comparator": "both",
-            "kappa": 0.001,
-            "objective": {"kind": "ipo"},
-        },
+        pytest.param(
+            {
+                "kind": "custom",
+                "draws": [{"source": "policy", "samples": 2}, {"source": "reference"}],
+                "dataset_candidates": True,
+                "pairing": "best_random",
+                "reference": "ema",
+                "comparator": "both",
+                "kappa": 0.001,
+                "objective": {"kind": "ipo"},
+            },
+            marks=pytest.mark.long,
+        ),
     ],
     ids=lambda a: a["kind"],
 )
@@ -185,6 +189,7 @@ def test_every_algorithm_row_runs_to_its_end(world: World, algorithm: dict[str, 
     assert all(math.isfinite(s.metrics["loss"]) for s in ran.heard.of(StepDone))
 
 
+@pytest.mark.long
 def test_a_judge_that_fails_stops_the_run_and_a_mended_one_goes_on_without_a_loss(world: World, selm: Ran) -> None:
     (world.folder / "moody.py").write_text("def score(prompt, responses):\n    raise RuntimeError('out of order')\n")
     with pytest.raises(JudgeFailed, match=r"failed on 8 of 8 prompts.*out of order"):
@@ -195,6 +200,7 @@ def test_a_judge_that_fails_stops_the_run_and_a_mended_one_goes_on_without_a_los
     assert mended.result.tier == "replay"
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(world: World) -> None:
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         world.run("diverged", "training.learning_rate=1.0e+38", "training.checkpoint_every_steps=1")
@@ -219,6 +225,7 @@ def test_a_changed_dataset_refuses_to_resume(world: World) -> None:
         data.write_bytes(before)
 
 
+@pytest.mark.long
 def test_nothing_is_drawn_twice_by_a_resume(world: World, selm: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed run (its trainer may not die) is taken up by a second attempt with other resources."""
     monkeypatch.setenv("XPO_CRASH_AT", "step.after_step:5")

@@ -80,6 +80,7 @@ def counted(ran: Ran, name: str) -> float:
     return sum(e.counts.get(name, 0.0) for e in ran.heard.of(ShardDone) if e.stage == "preferences")
 
 
+@pytest.mark.long
 def test_an_ensemble_of_a_function_and_a_reward_model_judges_a_run(world: World) -> None:
     ran = world.run("ensemble", raw={**world.raw, "judge": ensemble(world)})
     said = judgements(ran, 2, 3)
@@ -143,6 +144,7 @@ def vowels() -> Iterator[Callable[[], None]]:
 ACTOR = {"kind": "actor", "name": "vowels", "patience_s": 0.5}
 
 
+@pytest.mark.long
 def test_an_actor_of_the_users_judges_a_run(world: World, vowels: Callable[[], None]) -> None:
     vowels()
     said = judgements(world.run("named", raw=small(world, ACTOR)), 1, 2)

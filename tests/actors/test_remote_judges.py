@@ -54,7 +54,8 @@ def down_after(requests: int, endpoint: Endpoint) -> None:
     endpoint.behaviour = lambda body: up(body) if len(endpoint.bodies) <= requests else Reply(503, "maintenance")
 
 
-@pytest.mark.parametrize("layout", ["dedicated", pytest.param("colocated", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("layout", ["dedicated", "colocated"])
 def test_while_its_judge_is_down_a_run_pauses_and_then_goes_on_to_the_same_result(
     world: World, selm: Ran, endpoint: Endpoint, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

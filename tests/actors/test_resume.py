@@ -41,6 +41,7 @@ def check_lineage(root: Path) -> None:
     assert steps == [(t, s) for t in (1, 2) for s in (1, 2, 3)]
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_with_other_resources_and_ends_bit_equal(
     spec: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ async def steps(seat: TrainerSeat, table: pa.Table, *numbers: int) -> list[float
 DRAFT = Checkpoint("iteration-0000-step-000002", "", 0, 2, 2, None, 0.0, (), {})
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor does anybody write to it
 def test_killed_ranks_bring_new_incarnations_and_a_checkpoint_that_one_worker_reads(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,7 @@
-"""One tiny run made for real, once per session, and a copy of it in the service's storage for each test."""
+"""One tiny run made for real, once for all processes of the tests, and a copy of it in the service's storage for each test."""
 
+import fcntl
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,15 @@ class FinishedRun:
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished SELM run of two iterations; no test writes into it."""
-    folder = tmp_path_factory.mktemp("real")
-    done = xpo_ray("run", write_spec(folder, tiny_world(folder, prompts=24)))
-    assert done.returncode == 0, done.stderr[-2000:]
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir()
+            done = xpo_ray("run", write_spec(folder, tiny_world(folder, prompts=24)))
+            assert done.returncode == 0, done.stderr[-2000:]
+            (folder / "made").touch()
     return folder / "out"
 
 
