@@ -1,5 +1,6 @@
 """The wheel as a user installs it: all three layers in it, importable from any folder under their one name each."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ LAYERS = ("xpo_ray", "actors", "api")
 
 
 def ran(*command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command that has to end well."""
-    ended = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False, timeout=240)
+    """A command that has to end well, and finds only what is installed."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [*map(str, command)]
+    ended = subprocess.run(words, cwd=cwd, env=plain, capture_output=True, text=True, check=False, timeout=240)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended
 
