@@ -24,9 +24,9 @@ from decode import Case, new_model, prompts_of
 from xpo_ray.generation.engine import Drawn, Engine, Sampling
 
 PROMPT, NEW, VOCABULARY = 24, 64, 1024
-SAMPLING = Sampling(1.0, 1.0, None, NEW)
-NO_END = (VOCABULARY + 1,)
-"""An EOS that is never drawn, so that every row has all its tokens."""
+SAMPLING = Sampling(1.0, 1.0, None, NEW, min_new_tokens=NEW)
+"""No row ends before it has all its tokens."""
+END = (0,)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _make(side: Side, folder: str) -> None:
     if side.engine == "vllm":
         from xpo_ray.generation.vllm import VllmEngine, VllmSettings
 
-        _engine.append(VllmEngine(folder, VllmSettings("float32", PROMPT + NEW, 2**30), NO_END))
+        _engine.append(VllmEngine(folder, VllmSettings("float32", PROMPT + NEW, 2**30), END))
     else:
         from xpo_ray.checkpoints import load_model
         from xpo_ray.generation.transformers import TransformersEngine
@@ -121,7 +121,7 @@ def _make(side: Side, folder: str) -> None:
 
         model = load_model(folder, "float32")
         through_onednn(model, frozen=True)
-        _engine.append(TransformersEngine(model, NO_END))
+        _engine.append(TransformersEngine(model, END))
 
 
 def draw(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Drawn]:
