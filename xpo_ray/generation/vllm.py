@@ -28,6 +28,10 @@ ENVIRONMENT = {
     "VLLM_CONFIGURE_LOGGING": "1",
 }
 HEAD = "lm_head.weight"
+WHOLE_PROMPTS = {"enable_chunked_prefill": False}
+"""On a CPU the generator of a seeded request cannot be set back, as vLLM does behind a part of a prompt (0.32: it fails)."""
+CPU_BATCH_TOKENS = 8192
+"""In one step; a prompt that does not fit into what is left of it waits for the next."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,9 @@ class VllmEngine:
 def _llm(path: str, settings: VllmSettings, revision: str | None) -> LLM:
     from vllm import LLM
 
-    more: dict[str, Any] = {"enable_sleep_mode": True} if settings.gpu else {"enforce_eager": True}
+    more: dict[str, Any] = {"enable_sleep_mode": True} if settings.gpu else {"enforce_eager": True, **WHOLE_PROMPTS}
+    if not settings.gpu:
+        more["max_num_batched_tokens"] = max(settings.max_model_len, CPU_BATCH_TOKENS)
     return LLM(
         model=path,
         revision=revision,

@@ -148,3 +148,10 @@ def test_a_prompt_that_is_too_long_is_refused_and_the_engine_goes_on(engine: Ser
         engine.ask(draw, [prompts[0], prompts[0] * 100], [1, 2], GREEDY)
     assert len(engine.ask(draw, prompts[:2], [1, 2], GREEDY)) == 2
     assert engine.ask(draw, [], [], GREEDY) == []
+
+
+def test_more_prompts_than_a_step_takes_wait_for_the_next_one(engine: Served, prompts: list[list[int]]) -> None:
+    long = [(prompt * 60)[:200] for prompt in prompts] * 4  # 12,800 tokens
+    few = Sampling(1.5, 1.0, 100, 2)
+    drawn = engine.ask(draw, long, range(64), few)
+    assert engine.ask(draw, long[-3:], range(61, 64), few) == drawn[-3:]
