@@ -57,6 +57,7 @@ class PolicyActor:
             return None, self.policy.canary(canary_ids)
 
     def _take(self, source: WeightSource, weights: dict[str, torch.Tensor] | None) -> None:
+        self.source = None
         if weights is not None:
             self.policy.take(weights, source.version)
         elif source.ema_decay is not None:

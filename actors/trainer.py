@@ -2,22 +2,19 @@
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
-from xpo_ray.crashpoints import crash_point
+from xpo_ray.actors.trainer_verbs import TrainerVerbs
 from xpo_ray.spec.run import RunSpec
-from xpo_ray.steps import StepOrder, StepResult
 from xpo_ray.storage import Checkpoint, Storage
 from xpo_ray.training import Trainer
 
 
-class TrainerActor:
+class TrainerActor(TrainerVerbs):
     """The one trainer of a run. It dies as one: a new incarnation starts from the last published checkpoint."""
 
     def __init__(self, spec: RunSpec, storage: Storage, threads: int, checkpoint: Checkpoint | None) -> None:
@@ -31,18 +28,6 @@ class TrainerActor:
             self.trainer.restore_state(folder)
         self.storage = storage
 
-    def begin(self, reset_optimizer: bool) -> tuple[None, None]:
-        """An iteration begins at its first step."""
-        if reset_optimizer:
-            self.trainer.reset_optimizer()
-        return None, None
-
-    def step(self, order: StepOrder, *shards: pa.Table) -> tuple[None, StepResult]:
-        """One optimizer step; `shards` are the tables of the window's slices."""
-        result = self.trainer.step(order, shards)
-        crash_point("step.after_step")
-        return None, result
-
     def publish(self, draft: Checkpoint, optimizer: bool) -> tuple[None, Checkpoint]:
         """Publish the state between two steps as a checkpoint."""
         position = {"iteration": draft.iteration, "step": draft.step, "total_steps": draft.total_steps}
@@ -51,14 +36,6 @@ class TrainerActor:
             self.trainer.save(folder, position, optimizer=optimizer)
 
         return None, self.storage.publish_checkpoint(write, replace(draft, files={}))
-
-    def weights(self) -> tuple[dict[str, torch.Tensor], None]:
-        """The policy's weights, to travel by object ref."""
-        return self.trainer.weights(), None
-
-    def canary(self, ids: Sequence[int]) -> tuple[None, float]:
-        """Mean log-prob per token of the canary text."""
-        return None, self.trainer.canary(ids)
 
     def ready(self) -> tuple[None, dict[str, Any]]:
         """Process id and threads, once the model is loaded, and why log-probs take the plain path if they do."""

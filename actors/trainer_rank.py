@@ -5,20 +5,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import torch
 
-from xpo_ray.crashpoints import crash_point
+from xpo_ray.actors.trainer_verbs import TrainerVerbs
 from xpo_ray.group.publishing import publish
 from xpo_ray.group.ranks import Ranks, open_store
 from xpo_ray.group.trainer import GroupTrainer
 from xpo_ray.spec.run import RunSpec
-from xpo_ray.steps import StepOrder, StepResult
 from xpo_ray.storage import Checkpoint, Storage
 
 
-class TrainerRank:
+class TrainerRank(TrainerVerbs):
     """One process of a group. The group dies as one: whoever calls the ranks ends all of them when one fails."""
 
     def __init__(
@@ -57,29 +55,9 @@ class TrainerRank:
         path = ranks.from_first(str(self.storage.folder(self.checkpoint).absolute()) if ranks.first else None)
         return None if path is None else Path(path)
 
-    def begin(self, reset_optimizer: bool) -> tuple[None, None]:
-        """An iteration begins at its first step."""
-        if reset_optimizer:
-            self.trainer.reset_optimizer()
-        return None, None
-
-    def step(self, order: StepOrder, *shards: pa.Table) -> tuple[None, StepResult]:
-        """This rank's part of one optimizer step; `shards` are the tables of the window's slices."""
-        result = self.trainer.step(order, shards)
-        crash_point("step.after_step")
-        return None, result
-
     def publish(self, draft: Checkpoint, optimizer: bool) -> tuple[None, Checkpoint | None]:
         """Publish the state between two steps as a checkpoint."""
         return None, publish(self.trainer, self.storage, draft, optimizer=optimizer)
-
-    def weights(self) -> tuple[dict[str, torch.Tensor], None]:
-        """The policy's weights, to travel by object ref; of the first rank alone."""
-        return self.trainer.weights(), None
-
-    def canary(self, ids: tuple[int, ...]) -> tuple[None, float]:
-        """Mean log-prob per token of the canary text."""
-        return None, self.trainer.canary(ids)
 
     def ready(self) -> tuple[None, dict[str, Any]]:
         """As the trainer that is alone, and how many ranks there are."""

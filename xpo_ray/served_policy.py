@@ -41,6 +41,7 @@ class ServedPolicy:
 
     def load(self, path: str | Path, version: int, revision: str | None = None) -> None:
         """Take the weights of a Hugging Face folder, or of a hub repository."""
+        self.version = None  # of a hand-over that fails half-way nothing is served
         if self._engine is None:
             self._engine = self._make_engine(str(path), revision)
         else:
@@ -49,11 +50,13 @@ class ServedPolicy:
 
     def take(self, weights: dict[str, Tensor], version: int) -> None:
         """Take weights that came by object ref."""
+        self.version = None
         self._made().take(weights)
         self._serve(version, lambda: self._scorer.take(weights, version))
 
     def load_average(self, paths: Sequence[str | Path], decay: float, version: int) -> None:
         """Take the exponential moving average of published models, oldest first."""
+        self.version = None
         self._scorer.load_average(paths, decay, version)
         self._made().take(weights_of(self._scorer.scorer))
         self._serve(version, None)

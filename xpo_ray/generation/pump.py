@@ -123,10 +123,10 @@ class Pump:
                 ids.append(name)
                 self._living[name] = batch, i
         except Exception as error:  # noqa: BLE001 - vLLM has several of its own; none of them harms the engine
-            llm.llm_engine.abort_request(ids)  # without the refused one, the others of its call are of no use
-            for name in ids:
-                del self._living[name]
             batch.done.set_exception(ValueError(f"vLLM refuses a request: {error}"))
+            for name in ids:  # without the refused one, the others of its call are of no use
+                del self._living[name]
+            llm.llm_engine.abort_request(ids)
             return
         if not ids:
             batch.done.set_result([])

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from xpo_ray.errors import JudgeError
+from xpo_ray.judges.halving import in_halves
 from xpo_ray.judges.judgement import Comparison, Judgement, Message
 from xpo_ray.judges.packed_scores import batches, can_pack, grouped, packs, scores
 from xpo_ray.linear import through_onednn
@@ -122,16 +123,13 @@ class RewardModel:
         return {(*g.prompt_ids, *r): score for g, each in pairs for r, score in zip(g.responses, each, strict=True)}
 
     def _forward(self, batch: Sequence[Ids]) -> list[float]:
-        try:
-            return self._logits(batch)
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise JudgeError(
-                    f"judge.path {self._spec.path}: no memory for one text of {len(batch[0])} tokens on {self._device}; "
-                    f"lower judge.max_tokens (now {self._max_tokens})"
-                ) from error
-        half = len(batch) // 2
-        return self._forward(batch[:half]) + self._forward(batch[half:])
+        def no_room(text: Ids) -> str:
+            return (
+                f"judge.path {self._spec.path}: no memory for one text of {len(text)} tokens on {self._device}; "
+                f"lower judge.max_tokens (now {self._max_tokens})"
+            )
+
+        return in_halves(self._logits, batch, no_room)
 
     @torch.inference_mode()
     def _logits(self, batch: Sequence[Ids]) -> list[float]:

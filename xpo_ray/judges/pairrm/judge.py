@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from xpo_ray.errors import JudgeError
+from xpo_ray.judges.halving import in_halves
 from xpo_ray.judges.judgement import Comparison, Judgement
 from xpo_ray.judges.pairrm.checkpoint import load
 from xpo_ray.judges.pairrm.conversation import Conversation
@@ -115,16 +116,13 @@ class PairRMRanker:
         return out
 
     def _forward(self, batch: Sequence[Pair]) -> list[float]:
-        try:
-            return self._batch_logits(batch)
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise JudgeError(
-                    f"judge.path {self._spec.path}: no memory for one pair of {len(batch[0].ids)} tokens on {self._device}; "
-                    f"lower judge.max_tokens (now {self._spec.max_tokens}) and judge.max_source_tokens"
-                ) from error
-        half = len(batch) // 2
-        return self._forward(batch[:half]) + self._forward(batch[half:])
+        def no_room(pair: Pair) -> str:
+            return (
+                f"judge.path {self._spec.path}: no memory for one pair of {len(pair.ids)} tokens on {self._device}; "
+                f"lower judge.max_tokens (now {self._spec.max_tokens}) and judge.max_source_tokens"
+            )
+
+        return in_halves(self._batch_logits, batch, no_room)
 
     def _batch_logits(self, batch: Sequence[Pair]) -> list[float]:
         length = max(len(pair.ids) for pair in batch)
