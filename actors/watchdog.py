@@ -5,10 +5,13 @@ replaces it, as after any death. It never calls a method a second time.
 """
 
 import asyncio
+import concurrent.futures
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -68,6 +71,7 @@ class Watched:
         limit_s = self.deadlines.of(method, fresh=self._fresh)
         ref, summary = getattr(self.handle, method).options(num_returns=2).remote(*args)
         answer: asyncio.Future[Any] = asyncio.wrap_future(summary.future())
+        summary.future().add_done_callback(partial(_look_at_failure, asyncio.get_running_loop(), ref))
         try:
             seconds, answered = await self._lived_until(answer, limit_s)
             if not answered:
@@ -114,6 +118,19 @@ class Watched:
     def kill(self) -> None:
         """End the process. One that is stopped cannot see to that; Ray's own agent on its node does some seconds later."""
         ray.kill(self.handle)
+
+
+def _look_at_failure(loop: asyncio.AbstractEventLoop, ref: Any, call: "concurrent.futures.Future[Any]") -> None:
+    """A call that fails puts its error into both results. The caller, who may have gone, looks at the second; Ray prints errors
+    that nobody has looked at."""
+    if call.exception() is not None and not loop.is_closed():
+        with suppress(RuntimeError):  # the loop has closed just now
+            loop.call_soon_threadsafe(_look_at, ref)
+
+
+def _look_at(failed: Any) -> None:
+    with suppress(RayError):
+        ray.get(failed, timeout=0)
 
 
 async def lived_until(answer: "asyncio.Future[Any]", limit_s: float, *others: "asyncio.Future[Any]") -> float | None:

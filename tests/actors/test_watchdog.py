@@ -1,19 +1,23 @@
 """How long an actor is waited for, and what becomes of one that never answers."""
 
 import asyncio
+import gc
+import logging
 import os
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from tests.actors.conftest import Heard
 from xpo_ray.actors import watchdog
 from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.pools import Pool
-from xpo_ray.actors.watchdog import Deadlines, lived_until
-from xpo_ray.errors import ActorLost
+from xpo_ray.actors.watchdog import Deadlines, Watched, lived_until
+from xpo_ray.errors import ActorLost, UserError
 from xpo_ray.reporting import ActorReplaced
 
 
@@ -37,6 +41,10 @@ class Clock:
 
     def pulse(self) -> None:
         return None
+
+    def fail(self, after_s: float) -> tuple[None, int]:
+        time.sleep(after_s)
+        raise UserError("as it was told to")
 
     def stop_always(self) -> tuple[None, int]:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -202,3 +210,46 @@ def test_one_with_long_limits_of_its_own_is_known_by_its_pulse(tmp_path: Any) ->
     [replaced] = heard.of(ActorReplaced)
     assert "clock/0 has not answered `stop` for 2 s" in replaced.reason
     assert gone(before)
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What Ray logs in this process."""
+    kept, logger = Kept(), logging.getLogger("ray")
+    logger.addHandler(kept)
+    yield kept.records
+    logger.removeHandler(kept)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster", "patient")
+def test_ray_is_silent_about_a_call_that_failed_whether_or_not_it_was_still_waited_for(logged: list[str]) -> None:
+    actor = Watched("clock", start_actor(Clock, "failing"), Deadlines(60.0))
+
+    async def scene() -> None:
+        await actor.call("pid", ())
+        with pytest.raises(RayTaskError, match="as it was told to"):
+            await actor.call("fail", (0.0,))
+        left = asyncio.create_task(actor.call("fail", (0.3,)))
+        await asyncio.sleep(0.1)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        await actor.call("pid", ())  # after the failure
+        await asyncio.sleep(0.1)
+
+    asyncio.run(scene())
+    actor.kill()
+    gc.collect()
+    time.sleep(0.2)
+    assert logged == []
