@@ -65,12 +65,19 @@ def test_a_killed_engine_is_replaced_and_the_run_ends(served_world: World) -> No
 
 
 def _kill_an_engine(killed: list[int]) -> None:
-    """The first engine that draws."""
+    """The first engine of this session's Ray that draws."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        for process in psutil.process_iter(["cmdline"]):
-            if "ray::PolicyActor.draw" in " ".join(process.info["cmdline"] or ()):
+        for process in psutil.Process().children(recursive=True):
+            if _title(process).startswith("ray::PolicyActor.draw"):
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(process.pid)
                 return
         time.sleep(0.02)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""

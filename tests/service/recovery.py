@@ -5,6 +5,7 @@ The fault tests begin a run here, disturb it in their own way, and end with `rec
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,19 +77,20 @@ def recovered(service: Service, world: World, disturbance: Disturbance) -> dict[
     assert faults_of(service.storage, service.database_url, disturbance.run_id, canary=CANARY) == []
     assert model_digest(root / "attempts" / f"{run['attempt']:04d}") == world.digest
     assert (cost.drawn_again, cost.twice_in_lineage) == (0, 0)
-    assert _soon_nothing(root, run["attempt"]) == []
+    assert soon(lambda: _left(root, run["attempt"])) == []
     return run
 
 
-def _soon_nothing(root: Path, attempt: int, within_s: float = 10) -> list[str]:
-    """What is not as it should be some moments after the end: what only further attempts would read, an unconfirmed result."""
+def soon(left: Callable[[], list[str]], within_s: float = 10) -> list[str]:
+    """What is still left, or not as it should be, some moments after the end."""
     deadline = time.monotonic() + within_s
-    while (left := _left(root, attempt)) and time.monotonic() < deadline:
+    while (found := left()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return left
+    return found
 
 
 def _left(root: Path, attempt: int) -> list[str]:
+    """What only further attempts would read, an unconfirmed result."""
     kept = [str(p.relative_to(root)) for p in root.rglob("*") if p.name in ("ticket", "prompts")]
     confirmed = (root / "attempts" / f"{attempt:04d}" / "result.json").exists()
     return [*kept, *([] if confirmed else ["the result is not confirmed"])]

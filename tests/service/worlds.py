@@ -18,9 +18,11 @@ def score(prompt, responses):
 '''
 
 
-def make_world(folder: Path, *, judge_s: float = 0.0, prompts: int = 48, iterations: int = 2) -> dict[str, Any]:
+def make_world(
+    folder: Path, *, judge_s: float = 0.0, prompts: int = 48, iterations: int = 2, hidden: int = 32
+) -> dict[str, Any]:
     """Fill a folder; returns what is submitted: a SELM run over it, with absolute paths and without an output."""
-    raw: dict[str, Any] = tiny_world(folder, prompts)
+    raw: dict[str, Any] = tiny_world(folder, prompts, hidden=hidden)
     (folder / "vowels.py").write_text(JUDGE.format(seconds=judge_s))
     raw["model"] = {"path": str(folder / "base")}
     raw["data"]["source"]["path"] = str(folder / "train.parquet")

@@ -2,6 +2,7 @@
 group's time limit; one that fails because another rank is gone raises GroupBroken.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from xpo_ray.errors import GroupBroken
+from xpo_ray.group.interfaces import interface_towards
 
 T = TypeVar("T")
 LOST = ("gloo", "connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "timeout")
@@ -44,6 +46,8 @@ class Ranks:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with whole_group():
             store = address if isinstance(address, TCPStore) else TCPStore(*address, None, False, limit)
+            if (interface := interface_towards(store.host)) is not None:
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
             return cls(rank, size, device, init_device_mesh(device.type, (size,)))
 
