@@ -21,6 +21,7 @@ COUNTS = ("prompts", "pairs", "ties", "dropped", "identical", "failed")
 OF_SOME_JUDGES = {
     "disagreed": "members disagreed",
     "asked_dear": "asked the dear judge",
+    "without_member": "a member out of reach",
     "cached_responses": "responses known already",
 }
 
