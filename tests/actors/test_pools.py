@@ -127,11 +127,11 @@ def test_a_death_under_several_calls_is_one_death_and_all_are_made_again_on_a_pr
     assert all(prepared for _, _, prepared in told)
 
 
-def test_what_several_actors_remark_is_told_once() -> None:
+def test_what_an_actor_remarks_again_and_again_is_told_once() -> None:
     heard = Heard()
 
     async def scene() -> None:
-        pool = pool_of(heard, 2, 1)
+        pool = pool_of(heard, 1, 2)
         await pool.each("remark")
         await pool.call("remark")
         pool.stop()

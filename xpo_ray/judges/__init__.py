@@ -28,7 +28,7 @@ def open_judge(spec: JudgeSpec, folder: Path, named: Named | None = None) -> Jud
     `named` opens the judge of kind `actor`, which only a process on Ray can.
     """
     judge = _opened(spec, folder, named)
-    if spec.cache_entries == 0:
+    if spec.cache_entries == 0 or spec.kind == "llm":  # which keeps its answers itself, question by question
         return judge
     from xpo_ray.judges.cache import CachedJudgements, CachedScores
 

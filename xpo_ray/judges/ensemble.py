@@ -66,7 +66,8 @@ class Ensemble:
         self._check_reach(told)
         for i in self._away.keys() - before.keys():
             self._remarks[f"judge_member_{i}_away"] = self._without(i)
-        self._counts["without_member"] += len(told) if self._away else 0
+        if self._away:
+            self._counts["without_member"] += len(told)
         return [self._mean(c, said) for c, said in zip(comparisons, told, strict=True)]
 
     def _by_one(self, place: int, comparisons: Sequence[Comparison]) -> list[Judgement]:

@@ -159,7 +159,7 @@ def test_a_score_of_a_language_model_is_kept_beside_other_responses(endpoint: En
     (told,) = judge.judge([asked("ccc", "a", "dddd")])
     assert told.scores == (3.0, 1.0, 4.0)
     counts = counts_of(judge)
-    assert (counts["cached_responses"], counts["judge_requests"]) == (2.0, 1.0)
+    assert (counts["judge_known_answers"], counts["judge_requests"]) == (2.0, 1.0)
     assert sorted(shown(body) for body in endpoint.bodies) == [["a"], ["bb"], ["ccc"], ["dddd"]]
 
 
