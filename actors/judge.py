@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,10 @@ from xpo_ray.actors.named_judge import NamedActor
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Row
 from xpo_ray.decisions import judge_gave_up
-from xpo_ray.errors import JudgeFailed
+from xpo_ray.errors import JudgeFailed, JudgeUnreachable
 from xpo_ray.evaluation.scores import add_scores
 from xpo_ray.judges import open_judge
-from xpo_ray.judges.judgement import Judgement, counts_of
+from xpo_ray.judges.judgement import Judgement, counts_of, remarks_of
 from xpo_ray.preferences import comparisons, given, prefer, shard_counts
 from xpo_ray.spec.judge import JudgeSpec
 
@@ -32,12 +34,17 @@ class JudgeActor:
         Raises JudgeFailed where too many prompts could not be judged, JudgeUnreachable where waiting can help.
         """
         started = time.monotonic()
-        judgements = self._judgements(candidates) if row.judged else given(candidates)
+        with _telling_how_to_go_on():
+            judgements = self._judgements(candidates) if row.judged else given(candidates)
         margin = self.spec.tie_margin if self.spec is not None else 0.0
         table = prefer(candidates, judgements, row, tie_margin=margin, seed=run_seed, iteration=iteration)
         failed = sum(j.failed for j in judgements) if row.judged else 0
         counts = {**shard_counts(table).__dict__, "failed": failed, **self._metered()}
-        return table, Summary(table.num_rows, time.monotonic() - started, {k: float(v) for k, v in counts.items()})
+        floats = {k: float(v) for k, v in counts.items()}
+        return table, Summary(table.num_rows, time.monotonic() - started, floats, self._remarks())
+
+    def _remarks(self) -> dict[str, str]:
+        return remarks_of(self.judge) if self.judge is not None else {}
 
     def _metered(self) -> dict[str, float]:
         """What the judge has taken since it was asked last, where it counts that."""
@@ -59,8 +66,9 @@ class JudgeActor:
     def held_out(self, based: pa.Table, base: pa.Table | None, previous: pa.Table | None) -> tuple[pa.Table, Summary]:
         """Score held-out responses beside the base's and the previous iterate's."""
         started = time.monotonic()
-        table = add_scores(self.judge, based, base, previous)
-        return table, Summary(table.num_rows, time.monotonic() - started, self._metered())
+        with _telling_how_to_go_on():
+            table = add_scores(self.judge, based, base, previous)
+        return table, Summary(table.num_rows, time.monotonic() - started, self._metered(), self._remarks())
 
     def ready(self) -> tuple[None, dict[str, Any]]:
         """Process id, once the judge is loaded."""
@@ -68,3 +76,13 @@ class JudgeActor:
 
     def pulse(self) -> None:
         """Answered beside the work of a judge whose own time limits let it take long."""
+
+
+@contextmanager
+def _telling_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except JudgeUnreachable as error:
+        raise JudgeUnreachable(
+            f"{error}. What is committed stays, nothing of this shard was kept; bring the judge back, then resume the run"
+        ) from error

@@ -33,12 +33,22 @@ class NamedActor:
     def __init__(self, spec: ActorJudge) -> None:
         self.spec = spec
         self._name = f"actor:{spec.namespace}/{spec.name}"
+        self._away = False
+        """It was out of reach the last time: where the run goes on without it, no shard waits for it again."""
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison; failed ones say why. Raises JudgeUnreachable where the actor stays away."""
+        try:
+            told = self._told(comparisons, Lookup(self.spec, 0.0 if self._away else self.spec.patience_s))
+        except JudgeUnreachable:
+            self._away = True
+            raise
+        self._away = False
+        return told
+
+    def _told(self, comparisons: Sequence[Comparison], lookup: "Lookup") -> list[Judgement]:
         said = dict.fromkeys(range(len(comparisons)), Judgement(self._name, reason="not tried"))
         tries: Counter[int] = Counter()
-        lookup = Lookup(self.spec, self.spec.patience_s)
         for size in self._rounds():
             still_open = [index for index, judgement in said.items() if judgement.failed]
             if not still_open:
@@ -95,7 +105,7 @@ class Lookup:
         return (
             f"the judge is the actor named {name!r} in namespace {namespace!r}, and {why}, for longer than judge.patience_s "
             f"{self.spec.patience_s:g}. Start it there with .options(name={name!r}, namespace={namespace!r}, "
-            "lifetime='detached'), and go on with --resume; nothing is lost"
+            "lifetime='detached')"
         )
 
 

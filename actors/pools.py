@@ -14,11 +14,12 @@ from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
+from xpo_ray.actors.summary import Summary
 from xpo_ray.actors.watchdog import ActorHung, Deadlines, Watched
 from xpo_ray.decisions import GiveUp, after_death
 from xpo_ray.errors import ActorLost
 from xpo_ray.profile import Stopwatch
-from xpo_ray.reporting import ActorReplaced, Reporter
+from xpo_ray.reporting import ActorReplaced, Reporter, Warned
 
 NORMAL, LOW, URGENT = 1, 2, 0
 
@@ -56,6 +57,8 @@ class Pool:
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
     _refusing: bool = False
     _gathering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _told: set[str] = field(default_factory=set)
+    """What its actors have remarked; all may remark the same."""
 
     @property
     def idle(self) -> bool:
@@ -122,7 +125,16 @@ class Pool:
                 continue
             slot.deaths = 0
             self.watch.note(f"{self.role}/{slot.index}", method, began, second)
+            self._tell(second)
             return ref, second
+
+    def _tell(self, second: Any) -> None:
+        """Warn of what an actor remarks, once."""
+        remarks = second.remarks if isinstance(second, Summary) else {}
+        for code, message in remarks.items():
+            if message not in self._told:
+                self._told.add(message)
+                self.reporter.emit(Warned(code, message))
 
     async def _replace(self, slot: Slot, error: BaseException) -> None:
         """A new process in the place of a dead one, brought to the pool's state."""

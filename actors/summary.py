@@ -1,6 +1,6 @@
 """What the driver learns of a piece of work whose result stays in the object store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -10,3 +10,5 @@ class Summary:
     prompts: int
     seconds: float
     counts: dict[str, float]
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What a user should know of how the actor works: a message for each code."""

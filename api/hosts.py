@@ -1,6 +1,7 @@
 """Which hosts the service, and the runs of others, may call: the operator's list http_hosts.
 
-Webhooks are checked when they are made and before each message, the judges of a run when it is submitted, forked or validated.
+Webhooks are checked when they are made and before each message, the judges of a run when it is submitted, forked, validated
+or resumed, and before each attempt.
 Whoever calls follows no redirect and uses no proxy, so that a host of the list leads to no other.
 """
 

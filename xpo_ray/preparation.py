@@ -12,17 +12,16 @@ from typing import Any
 from xpo_ray.algorithms import row_of_iteration, rows
 from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
-from xpo_ray.errors import DatasetError, JudgeError
+from xpo_ray.errors import DatasetError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
-from xpo_ray.judges.checks import check_judge, content_digest, judge_digest
+from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import Source
-from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.loading import digest, identity
 from xpo_ray.spec.run import RunSpec
 
@@ -54,8 +53,7 @@ class Prepared:
 
 def prepare(spec: RunSpec, folder: Path) -> Prepared:
     """Read and check everything. Raises a UserError that names what is wrong; writes nothing."""
-    for judge in {id(j): j for j in (spec.judge, spec.evaluation.judge) if j is not None}.values():
-        _check(judge, folder)
+    check_judges(spec, folder)
     check_adapter(spec.model)
     spec, gpu = _with_engine(spec)
     chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template, spec.model.end_of_turn)
@@ -132,10 +130,3 @@ def schedule_of(spec: RunSpec, prompts: int) -> Schedule:
         epochs=spec.training.epochs,
         data=tuple(row_of_iteration(spec.algorithm, t).data for t in range(1, partitions + 1)),
     )
-
-
-def _check(judge: JudgeSpec, folder: Path) -> None:
-    try:
-        check_judge(judge, folder)
-    except JudgeError as error:
-        raise JudgeError(f"judge: {error}") from error

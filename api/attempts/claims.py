@@ -12,14 +12,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xpo_ray import __version__
+from xpo_ray.api.attempts.endings import conclude
 from xpo_ray.api.attempts.store import living, locked, superseded
 from xpo_ray.api.database.tables import Attempt, Fact, Run
 from xpo_ray.api.keys.secret import sha256
 from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.specs import check_judges_again
 from xpo_ray.api.services import Services
 from xpo_ray.crashpoints import crash_point
 from xpo_ray.run_states import wanted_of
 from xpo_ray.wire.attempts import Claim, Granted
+from xpo_ray.wire.runs import RunError
 
 TOKEN_SECRET = "token_secret"
 RESERVED = 0.25
@@ -27,7 +30,8 @@ RESERVED = 0.25
 
 
 def claim_attempt(services: Services, run_id: str, number: int, asked: Claim) -> Granted:
-    """Grant the attempt to the driver that asks first. 401, or 409 where it cannot have it."""
+    """Grant the attempt to the driver that asks first. 401, or 409 where it cannot have it; where the operator no longer allows
+    the run's judge, or has taken back one of its secrets, the run is paused."""
     known = {name: value.get_secret_value() for name, value in services.settings.secrets().items()}
     with services.database.write() as session:
         run, attempt = _by_ticket(session, run_id, number, asked.ticket)
@@ -36,10 +40,28 @@ def claim_attempt(services: Services, run_id: str, number: int, asked: Claim) ->
         _same_version(asked)
         token = _token(session, run_id, number, asked.nonce)
         _take(attempt, asked, token, services.clock())
-        granted = _granted(services, session, run, token, known)
+        if (obstacle := _obstacle(services, run, known)) is None:
+            granted = _granted(services, session, run, token, known)
+        else:
+            conclude(services, session, run, attempt, "paused", obstacle)
     crash_point("claim.after_store")
     services.changes.tell(run_id)
+    if obstacle is not None:
+        raise Refusal(409, obstacle.code, obstacle.message)
     return granted
+
+
+def _obstacle(services: Services, run: Run, known: dict[str, str]) -> RunError | None:
+    """What the operator has taken away since the run was submitted; it waits until that is there again."""
+    if missing := [name for name in run.secrets if name not in known]:
+        why = f"the service has no secret {', '.join(missing)} any more; ask the operator for it, then resume the run"
+        return RunError(code="secret_missing", message=why, kind="user")
+    try:
+        check_judges_again(services.settings, run.spec, run.secrets)
+    except Refusal as refused:
+        why = f"{refused.detail}. It was when the run was submitted; ask the operator, then resume the run"
+        return RunError(code=refused.code, message=why, kind="user")
+    return None
 
 
 def _by_ticket(session: Session, run_id: str, number: int, ticket: str) -> tuple[Run, Attempt]:
@@ -71,9 +93,6 @@ def _take(attempt: Attempt, asked: Claim, token: str, at: datetime) -> None:
 
 
 def _granted(services: Services, session: Session, run: Run, token: str, known: dict[str, str]) -> Granted:
-    missing = [name for name in run.secrets if name not in known]
-    if missing:
-        raise Refusal(409, "secret_missing", f"the service has no secret {', '.join(missing)} any more")
     attempts = session.scalars(select(Attempt).where(Attempt.run_id == run.id))
     return Granted(
         token=token,

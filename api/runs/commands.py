@@ -9,6 +9,7 @@ from xpo_ray.api.events.store import append
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import check_active_runs
 from xpo_ray.api.runs.life import Conflict, move
+from xpo_ray.api.runs.specs import check_judges_again
 from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
 from xpo_ray.run_states import EDITABLE, Command, after_command
@@ -19,13 +20,15 @@ TRIES = 5
 
 def command(services: Services, caller: Principal, run_id: str, what: Command) -> RunView:
     """Obey a command, or find it obeyed. Raises Refusal: 409 run_state_conflict where it cannot be, 429 where the caller's
-    active runs are used up."""
+    active runs are used up, 422 where the operator's lists no longer allow the judge of a run that is to be resumed."""
     for left in reversed(range(TRIES)):
         try:
             with services.database.write() as session:
                 run = _locked(session, caller, run_id)
-                if what == "resume" and run.status == "paused" and run.owner == caller.key_id:
-                    check_active_runs(session.connection(), caller)
+                if what == "resume" and run.status == "paused":
+                    check_judges_again(services.settings, run.spec, run.secrets)
+                    if run.owner == caller.key_id:
+                        check_active_runs(session.connection(), caller)
                 view = _obey(session, services, run, what)
             services.changes.tell(run_id)
             return view

@@ -1,6 +1,7 @@
 """From the spec of a submission to a resolved RunSpec that the operator's lists allow; faults become one Refusal.
 
-Submission, validation and forks call it, in a thread: it looks at files. It never writes and never reads a secret's value.
+Submission, validation and forks call it, in a thread: it looks at files. Judges are looked at again when a run is resumed and
+when a driver claims an attempt. It never writes and never reads a secret's value.
 """
 
 import glob
@@ -9,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from xpo_ray.api.database.tables import Dataset, Model
@@ -18,7 +20,7 @@ from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 from xpo_ray.errors import SpecError
-from xpo_ray.spec.judge import ActorJudge, SingleJudge, single_judges
+from xpo_ray.spec.judge import ActorJudge, JudgeSpec, SingleJudge, single_judges
 from xpo_ray.spec.loading import parse_spec
 from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
 from xpo_ray.spec.run import RunSpec
@@ -30,6 +32,7 @@ SENDS_BY: dict[str, tuple[str, ...]] = {
 }
 """Trackers that may send data out: a run may use one where it asks for one of these secrets, which only the operator sets."""
 MOST_FILES = 10_000
+_JUDGE: TypeAdapter[JudgeSpec | None] = TypeAdapter(JudgeSpec | None)
 
 
 def resolved(
@@ -120,9 +123,7 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
     if spec.model.path not in own:
         _check_model(settings, spec.model.path, "spec.model.path")
     _check_template(settings, getattr(spec.model, "chat_template", None), "spec.model.chat_template")
-    for judge, field in ((spec.judge, "spec.judge"), (spec.evaluation.judge, "spec.evaluation.judge")):
-        for place, single in () if judge is None else single_judges(judge, field):
-            _check_judge(settings, single, place, asked_secrets)
+    _check_judges(settings, spec.judge, spec.evaluation.judge, asked_secrets)
     for number, export in enumerate(spec.exports):
         needs = SENDS_BY.get(export.kind, ())
         if needs and not set(needs) & set(asked_secrets):
@@ -130,6 +131,25 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
                 f"{export.kind} sends data out; ask for one of the operator's secrets {', '.join(needs)} in `secrets`"
             )
             raise Refusal(422, "spec_invalid", detail, field=f"spec.exports.{number}")
+
+
+def check_judges_again(settings: Settings, spec: dict[str, Any], asked_secrets: list[str]) -> None:
+    """Whether the operator's lists, which may be shorter now, still allow the judges of a run; `spec` is its resolved spec as
+    JSON. Raises Refusal."""
+    try:
+        judge = _JUDGE.validate_python(spec.get("judge"))
+        evaluation = _JUDGE.validate_python((spec.get("evaluation") or {}).get("judge"))
+    except ValidationError:  # of an older version; its driver says what is wrong with it
+        return
+    _check_judges(settings, judge, evaluation, asked_secrets)
+
+
+def _check_judges(
+    settings: Settings, judge: JudgeSpec | None, evaluation: JudgeSpec | None, asked_secrets: list[str]
+) -> None:
+    for each, field in ((judge, "spec.judge"), (evaluation, "spec.evaluation.judge")):
+        for place, single in () if each is None else single_judges(each, field):
+            _check_judge(settings, single, place, asked_secrets)
 
 
 def _check_judge(settings: Settings, judge: SingleJudge, field: str, asked_secrets: list[str]) -> None:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from tests import tables
 from xpo_ray.actors.judge import JudgeActor
 from xpo_ray.algorithms import algorithm_row
+from xpo_ray.errors import JudgeUnreachable
 from xpo_ray.shards import CANDIDATES, PREFERENCES, with_column
 from xpo_ray.spec.algorithm import AlgorithmSpec
 from xpo_ray.spec.judge import JudgeSpec
@@ -58,6 +59,18 @@ def test_disagreement_lies_beside_the_verdict_and_the_shards_counts_tell_it(acto
     assert [j["disagreement"] for j in table["judgement"].to_pylist()] == [pytest.approx(1 / 3), 0.0]
     assert [p["chosen"] for p in table["preference"].to_pylist()] == [1, 1]
     assert (summary.counts["disagreed"], summary.counts["pairs"], summary.counts["failed"]) == (1.0, 2.0, 0.0)
+
+
+def test_a_judge_out_of_reach_tells_how_to_go_on_and_one_that_may_be_missing_is_remarked(
+    actor: Callable[..., JudgeActor],
+) -> None:
+    nobody = {"kind": "http", "url": "http://127.0.0.1:9/", "retries": 0, "breaker_failures": 1, "patience_s": 0.0}
+    with pytest.raises(JudgeUnreachable, match=r"prompts of a shard: .* bring the judge back, then resume the run$"):
+        actor(nobody).prefer(drawn(([7, 1], [5, 1, 1])), ROW, 0, 1)
+    judge = actor({"kind": "ensemble", "members": [{"judge": LENGTH}, {"judge": nobody}], "min_members": 1})
+    _, summary = judge.prefer(drawn(([7, 1], [5, 1, 1])), ROW, 0, 1)
+    assert (summary.counts["pairs"], summary.counts["without_member"]) == (1.0, 1.0)
+    assert list(summary.remarks) == ["judge_member_1_away"]
 
 
 def test_answers_that_were_known_are_counted(actor: Callable[..., JudgeActor]) -> None:

@@ -186,7 +186,7 @@ def test_an_actor_that_stays_absent_is_out_of_reach_and_the_remedy_is_told() -> 
     assert str(caught.value) == (
         f"the judge is the actor named 'nobody' in namespace '{NAMESPACE}', and there is none on this run's Ray cluster, for "
         f"longer than judge.patience_s 0.2. Start it there with .options(name='nobody', namespace='{NAMESPACE}', "
-        "lifetime='detached'), and go on with --resume; nothing is lost"
+        "lifetime='detached')"
     )
 
 

@@ -13,8 +13,9 @@ import pytest
 from tests.actors.conftest import Heard
 from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.pools import Pool
+from xpo_ray.actors.summary import Summary
 from xpo_ray.actors.watchdog import Deadlines, Watched
-from xpo_ray.reporting import ActorReplaced
+from xpo_ray.reporting import ActorReplaced, Warned
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -52,6 +53,9 @@ class Worker:
             Path(mark).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return None, (os.getpid(), self.most, self.prepared)
+
+    def remark(self) -> tuple[None, Summary]:
+        return None, Summary(1, 0.0, {}, {"slow": "it goes the long way"})
 
 
 def pool_of(heard: Heard, size: int, lanes: int) -> Pool:
@@ -121,3 +125,16 @@ def test_a_death_under_several_calls_is_one_death_and_all_are_made_again_on_a_pr
     assert len(heard.of(ActorReplaced)) == 1
     assert len({pid for pid, _, _ in told}) == 1
     assert all(prepared for _, _, prepared in told)
+
+
+def test_what_an_actor_remarks_again_and_again_is_told_once() -> None:
+    heard = Heard()
+
+    async def scene() -> None:
+        pool = pool_of(heard, 1, 2)
+        await pool.each("remark")
+        await pool.call("remark")
+        pool.stop()
+
+    asyncio.run(scene())
+    assert heard.of(Warned) == [Warned("slow", "it goes the long way")]

@@ -43,7 +43,7 @@ def paused(world: World, name: str, raw: dict[str, Any], *overrides: str) -> Hea
         write_spec(world.folder, raw, f"{name}.yaml"), [f"output.path=./{name}", f"name={name}", *overrides]
     )
     heard = Heard()
-    with pytest.raises(JudgeUnreachable, match=r"answered 503.*bring the endpoint back, then resume the run"):
+    with pytest.raises(JudgeUnreachable, match=r"answered 503.*bring the judge back, then resume the run"):
         run_foreground(prepare(spec, world.folder), resume=False, reporter=heard)
     return heard
 

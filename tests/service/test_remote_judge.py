@@ -40,7 +40,7 @@ def test_a_run_of_the_service_pauses_while_its_judge_is_down_and_says_why(tmp_pa
             run_id = service.submit(spec, secrets=["JUDGE_TOKEN"])
             run = service.until(run_id, "paused")
             assert "answered 503: 'down; you sent ***'" in run["waiting_for"]
-            assert "bring the endpoint back, then resume the run" in run["waiting_for"]
+            assert "bring the judge back, then resume the run" in run["waiting_for"]
             assert run["error"] is None
             endpoint.behaviour = judged
             assert service.call("POST", f"/v1/runs/{run_id}/resume").status_code == 200

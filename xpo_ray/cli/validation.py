@@ -11,7 +11,7 @@ from rich.syntax import Syntax
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
 from xpo_ray.exports.checks import check_exports
-from xpo_ray.judges.checks import check_judge
+from xpo_ray.judges.checks import check_judges
 from xpo_ray.plan import plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
 
@@ -21,8 +21,7 @@ def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool,
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
     planned = plan(spec, known_rows)
-    if spec.judge is not None:
-        check_judge(spec.judge, folder)
+    check_judges(spec, folder)
     rows = _checked_rows(spec, folder) if deep else None
     if as_json:
         print(

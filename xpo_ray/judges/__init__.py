@@ -28,7 +28,7 @@ def open_judge(spec: JudgeSpec, folder: Path, named: Named | None = None) -> Jud
     `named` opens the judge of kind `actor`, which only a process on Ray can.
     """
     judge = _opened(spec, folder, named)
-    if spec.cache_entries == 0:
+    if spec.cache_entries == 0 or spec.kind == "llm":  # which keeps its answers itself, question by question
         return judge
     from xpo_ray.judges.cache import CachedJudgements, CachedScores
 
@@ -70,12 +70,14 @@ def _opened(spec: JudgeSpec, folder: Path, named: Named | None) -> Judge:
 def _ensemble(spec: EnsembleJudge, folder: Path, named: Named | None) -> Judge:
     """All members or none: one that cannot be opened closes those before it. The ensemble's share of failures is theirs too."""
     from xpo_ray.judges.ensemble import Ensemble
+    from xpo_ray.judges.naming import named as naming
 
     with ExitStack() as opened:
         members = []
-        for member in spec.members:
+        for i, member in enumerate(spec.members):
             judge = member.judge.model_copy(update={"max_failed_fraction": spec.max_failed_fraction})
-            members.append(open_judge(judge, folder, named))
+            with naming(f"judge.members.{i}.judge", judge.kind):
+                members.append(open_judge(judge, folder, named))
             opened.callback(members[-1].close)
         opened.pop_all()
     return Ensemble(spec, members)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Generic, TypeVar
 
-from xpo_ray.judges.judgement import Comparison, Judge, Judgement, Response, counts_of
+from xpo_ray.judges.judgement import Comparison, Judge, Judgement, Response, counts_of, remarks_of
 
 HITS = "cached_responses"
 Value = TypeVar("Value")
@@ -64,6 +64,10 @@ class Cached:
         behind, hits = counts_of(self._judge), self._hits
         self._hits = 0
         return behind | {HITS: behind.get(HITS, 0.0) + hits}
+
+    def take_remarks(self) -> dict[str, str]:
+        """Those of the judge behind."""
+        return remarks_of(self._judge)
 
     def close(self) -> None:
         self._judge.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
+from xpo_ray.judges.naming import named
 from xpo_ray.judges.pairrm.backbone import DEFAULT, local_backbone
 from xpo_ray.judges.python import check_python_judge, source_digest
 from xpo_ray.judges.remote.prompt_text import prompt_text, template_text
@@ -14,29 +15,43 @@ from xpo_ray.model_files import model_folder, tensor_shapes
 from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import digest
 from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
+from xpo_ray.spec.run import RunSpec
 
 DECIDED_BY_CONTENT = ("reward_model", "pairrm", "http", "llm")
 """Kinds whose files decide the result beside their fields: models, and the templates of what is sent to an endpoint."""
 PAIRRM_HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
 
-def check_judge(spec: JudgeSpec, folder: Path) -> None:
-    """Raises JudgeError where the judge cannot be imported, or its folder does not look like what it should hold.
+def check_judges(spec: RunSpec, folder: Path) -> None:
+    """Raises JudgeError for the run's judge, or that of its evaluation, as `check_judge` does."""
+    for field, judge in (("judge", spec.judge), ("evaluation.judge", spec.evaluation.judge)):
+        if judge is not None:
+            check_judge(judge, folder, field)
+
+
+def check_judge(spec: JudgeSpec, folder: Path, field: str = "judge") -> None:
+    """Raises JudgeError where the judge cannot be imported, or its folder does not look like what it should hold; `field` is
+    where the spec has it.
 
     An actor is not looked for: it lives on Ray, and may be started until the first prompt is judged.
     """
-    for _, judge in single_judges(spec, "judge"):
-        match judge.kind:
-            case "python":
-                check_python_judge(judge, folder)
-            case "reward_model":
-                _check_reward_model(judge)
-            case "pairrm":
-                _check_pairrm(judge)
-            case "http" | "llm":
-                _check_remote(judge)
-            case "actor":
-                pass
+    for place, judge in single_judges(spec, field):
+        with named(place, judge.kind):
+            _check(judge, folder)
+
+
+def _check(judge: SingleJudge, folder: Path) -> None:
+    match judge.kind:
+        case "python":
+            check_python_judge(judge, folder)
+        case "reward_model":
+            _check_reward_model(judge)
+        case "pairrm":
+            _check_pairrm(judge)
+        case "http" | "llm":
+            _check_remote(judge)
+        case "actor":
+            pass
 
 
 def judge_digest(spec: JudgeSpec, folder: Path) -> str:

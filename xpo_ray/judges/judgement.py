@@ -72,3 +72,16 @@ class Metered(Protocol):
 def counts_of(judge: Judge) -> dict[str, float]:
     """What a judge has counted since it was last asked; nothing where it does not count."""
     return judge.take_counts() if isinstance(judge, Metered) else {}
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A judge that may work otherwise than its spec lets expect, and says so."""
+
+    def take_remarks(self) -> dict[str, str]:
+        """A message for each code, since the last time it was asked."""
+
+
+def remarks_of(judge: Judge) -> dict[str, str]:
+    """What a judge has to say since it was last asked; nothing where all is as expected."""
+    return judge.take_remarks() if isinstance(judge, Remarking) else {}

@@ -81,6 +81,11 @@ class HttpJudge(RemoteJudge):
     def _only_texts_have_a_template(self) -> Self:
         if self.chat_template != "plain" and self.format != "openrlhf":
             raise ValueError(f"chat_template is for format openrlhf; {self.format} sends messages, leave it out")
+        if self.chat_template == "tokenizer":
+            raise ValueError(
+                "chat_template tokenizer: an endpoint has no tokenizer here; give `plain` or the path of a Jinja file, such as "
+                "the chat_template.jinja in a model's folder (a file of that name is ./tokenizer)"
+            )
         return self
 
     def longest_s(self, prompts: int) -> float:
@@ -109,6 +114,9 @@ class LlmJudge(RemoteJudge):
     `scored` also {{lowest}} and {{highest}}. Its content decides the result."""
     lowest: float = 1.0
     highest: float = 10.0
+    cache_entries: int = operational(100_000, ge=0)
+    """Answers that each replica keeps, one for each question, so that the same is not paid for twice; 0 asks again, as an
+    evaluation then does for each pair."""
     max_tokens: int = Field(1024, ge=1)
     """Of the judge's answer; one that is cut is a failed try."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
@@ -126,10 +134,6 @@ class LlmJudge(RemoteJudge):
         if own := sorted({"messages", "model", "stream", "n", "response_format"} & set(self.extra)):
             raise ValueError(f"extra has {', '.join(own)}, which the judge sets itself; leave them out")
         return self
-
-    @property
-    def pointwise(self) -> bool:
-        return self.mode == "scored"
 
     def requests(self, candidates: int) -> int:
         """Requests for one prompt with so many different candidates, without further tries."""

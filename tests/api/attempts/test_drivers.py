@@ -55,6 +55,39 @@ def run_row(services: Services) -> Run:
         return session.get_one(Run, RUN)
 
 
+def test_a_run_whose_judge_is_no_longer_on_the_operators_lists_is_paused_before_its_next_attempt_and_says_why(
+    api: TestClient, services: Services, ticket: str, admin: dict[str, str]
+) -> None:
+    """The service's lists may be shorter when it starts again; here they are empty."""
+    judge = {"kind": "http", "url": "http://judge.example/x?key=sesame"}
+    with services.database.write() as session:
+        session.get_one(Run, RUN).spec = {"judge": judge, "evaluation": {"judge": None}}
+    refused = claim(api, ticket)
+    assert (refused.status_code, refused.json()["code"]) == (409, "url_not_allowed")
+    run = run_row(services)
+    assert (run.status, row(services).ending, row(services).state) == ("paused", "paused", "ended")
+    assert run.waiting_for == (
+        "spec.judge.url 'http://judge.example/x': the host is not on the operator's list http_hosts (name, or name:port). "
+        "It was when the run was submitted; ask the operator, then resume the run"
+    )
+    assert claim(api, ticket).json()["code"] == "attempt_superseded"
+    again = api.post(f"/v1/runs/{RUN}/resume", headers=admin)
+    assert (again.status_code, again.json()["field"]) == (422, "spec.judge.url")
+    assert "sesame" not in again.text
+
+
+def test_a_run_whose_secret_the_operator_has_taken_back_waits_for_it(
+    api: TestClient, services: Services, ticket: str
+) -> None:
+    with services.database.write() as session:
+        session.get_one(Run, RUN).secrets = ["JUDGE_TOKEN"]
+    assert claim(api, ticket).json()["code"] == "secret_missing"
+    assert run_row(services).status == "paused"
+    assert "the service has no secret JUDGE_TOKEN any more; ask the operator for it" in (
+        run_row(services).waiting_for or ""
+    )
+
+
 def record(seq: int, kind: str, **values: Any) -> Rows:
     return {"seq": seq, "attempt": 1, "at": 1.8e9 + seq, "type": kind, **values}
 

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import Headers
+from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
 
 URL = "https://judge.example/v1/score"
@@ -87,6 +88,24 @@ def test_a_member_of_an_ensemble_is_held_to_the_same_lists(api: TestClient, subm
         judge = {"kind": "ensemble", "members": [{"judge": fine}, {"judge": faulty}]}
         refused = submit(api, submitter, tmp_path, judge)
         assert (refused.status_code, refused.json()["field"]) == (422, f"spec.judge.members.1.judge.{field}")
+
+
+def test_a_host_that_is_on_the_list_no_longer_is_refused_when_a_run_is_resumed_or_forked(
+    api: TestClient, services: Services, submitter: Headers, tmp_path: Path
+) -> None:
+    run_id = submit(api, submitter, tmp_path, {"kind": "http", "url": URL}).json()["id"]
+    assert api.post(f"/v1/runs/{run_id}/pause", headers=submitter).json()["status"] == "paused"
+    wide, services.settings = services.settings, services.settings.model_copy(update={"http_hosts": ("10.0.0.7:9000",)})
+    asks = {"resume": {}, "fork": {"iteration": 0}}
+    for verb, body in asks.items():
+        refused = api.post(f"/v1/runs/{run_id}/{verb}", json=body, headers=submitter)
+        assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (
+            422,
+            "url_not_allowed",
+            "spec.judge.url",
+        )
+    services.settings = wide
+    assert api.post(f"/v1/runs/{run_id}/resume", headers=submitter).json()["status"] == "queued"
 
 
 def test_a_template_lies_below_the_roots(api: TestClient, submitter: Headers, tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_only_a_format_that_sends_texts_has_a_chat_template() -> None:
     assert HttpJudge.model_validate({**HTTP, "format": "openrlhf", "chat_template": "./x.jinja"})
     with pytest.raises(ValidationError, match="xpo_ray sends messages, leave it out"):
         HttpJudge.model_validate({**HTTP, "chat_template": "./x.jinja"})
+    with pytest.raises(ValidationError, match=r"an endpoint has no tokenizer here; give `plain` or the path"):
+        HttpJudge.model_validate({**HTTP, "format": "openrlhf", "chat_template": "tokenizer"})
 
 
 def test_a_judges_processes_need_the_variable_with_its_token() -> None:
@@ -108,4 +110,3 @@ def test_requests_for_a_prompt_are_those_of_all_pairs_in_both_orders_or_of_each_
 ) -> None:
     judge = LlmJudge.model_validate({"kind": "llm", "url": "http://localhost/v1", "model": "m", "mode": mode})
     assert [judge.requests(k) for k in (1, 2, 3, 4)] == requests
-    assert judge.pointwise == (mode == "scored")  # what a cache may keep of it

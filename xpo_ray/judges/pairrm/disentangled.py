@@ -45,7 +45,11 @@ class PrefixStates:
     def __init__(self, model: DebertaV2Model) -> None:
         self._model = model
         self._positions: list[Positions] = []
-        if known(model.config) and not self._agrees():
+        self.why_plain = (
+            self._fault() if known(model.config) else "its attention is not of the kind of deberta-v3-large's"
+        )
+        """Why DebertaV2Model's own pass is taken, not that of this module; None where it is not."""
+        if self.why_plain is not None:
             self._positions = []
 
     def __call__(self, ids_BT: Tensor, lengths_B: Tensor, places_BN: Tensor) -> Tensor:
@@ -53,13 +57,8 @@ class PrefixStates:
         mask_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
         return compute(ids_BT, mask_BT, places_BN)
 
-    @property
-    def fast(self) -> bool:
-        """Whether it is the pass of this module that is taken, not DebertaV2Model's own."""
-        return bool(self._positions)
-
-    def _agrees(self) -> bool:
-        """Whether both passes give the same for a few tokens. A version of transformers with other modules takes its own."""
+    def _fault(self) -> str | None:
+        """What is wrong with this module's pass, tried on a few tokens: a version of transformers may have other modules."""
         device = self._model.embeddings.word_embeddings.weight.device
         ids_BT, places_BN = torch.tensor(PROBE, device=device), torch.tensor([[0, 3], [1, 2]], device=device)
         mask_BT = torch.tensor([[True] * 6, [True] * 4 + [False] * 2], device=device)
@@ -67,10 +66,11 @@ class PrefixStates:
         try:
             self._positions = [_projected(layer.attention.self, self._model) for layer in self._model.encoder.layer]
             got = self._fast(ids_BT, mask_BT, places_BN).float()
-        except (AttributeError, TypeError, ValueError, RuntimeError):
-            return False
-        off = (got - expected).abs().max() / expected.abs().max()
-        return bool(off <= (1e-3 if self._model.dtype == torch.float32 else 0.1))
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            return f"it cannot read this DebertaV2Model: {type(error).__name__}: {error}"
+        off = float((got - expected).abs().max() / expected.abs().max())
+        most = 1e-3 if self._model.dtype == torch.float32 else 0.1
+        return None if off <= most else f"its hidden states are off by {off:.2g} of the largest, more than {most:g}"
 
     def _plain(self, ids_BT: Tensor, mask_BT: Tensor, places_BN: Tensor) -> Tensor:
         state_BTH: Tensor = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state

@@ -55,6 +55,7 @@ class PairRMRanker:
         )
         self._model = loaded.model.to(self._device)
         through_onednn(self._model, frozen=True)
+        self._remarked = False
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison; a prompt that does not end with the user's turn is a failed one."""
@@ -62,6 +63,15 @@ class PairRMRanker:
         pairs = {pair for one in read if isinstance(one, Read) for pair in self._pairs(one).values()}
         logits = self._logits(pairs)
         return [self._judgement(one, logits) for one in read]
+
+    def take_remarks(self) -> dict[str, str]:
+        """That pairs are read more slowly than they could be, and why, once."""
+        why = None if self._remarked else self._model.why_plain
+        if why is None:
+            return {}
+        self._remarked = True
+        slow = "PairRM reads its pairs by transformers' own pass, which is slower and judges alike"
+        return {"pairrm_plain_pass": f"judge.path {self._spec.path}: {slow}; the fast one is left out, as {why}"}
 
     def close(self) -> None:
         """Give the memory of the weights back."""

@@ -40,6 +40,11 @@ class PairRM(nn.Module):
         logits_B: Tensor = (left_BN - right_BN).mean(dim=-1).float()
         return logits_B
 
+    @property
+    def why_plain(self) -> str | None:
+        """Why pairs are read by DebertaV2Model's own, slower pass; None where they are not, or nothing has been read."""
+        return None if self._states is None else self._states.why_plain
+
     def forget(self) -> None:
         """Drop what was made from the weights."""
         self._states = None

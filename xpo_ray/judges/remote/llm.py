@@ -2,19 +2,20 @@
 
 `pairwise` asks for every pair in both orders: P(i beats j) is the mean of what the two say, so that a bias for a place gives a
 tie; where one of them is missing, so is the probability. `scored` asks for each response alone. Equal texts are asked for
-once, and tie. An answer is kept while the process lives: the same question is not paid for twice.
+once, and tie. Up to `cache_entries` answers are kept, one for each question, so that it is not paid for twice: an evaluation
+asks for a pair in both orders of its candidates, which are the same questions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
+from xpo_ray.judges.cache import Recent
 from xpo_ray.judges.judgement import Comparison, Judgement
 from xpo_ray.judges.remote import completions
 from xpo_ray.judges.remote.caller import Caller
@@ -27,7 +28,6 @@ from xpo_ray.spec.remote_judge import LlmJudge
 Texts = tuple[str, ...]
 """One response, or two in the order in which they are shown."""
 Said = Mapping[Texts, Answered[float] | Failed]
-KEPT_ANSWERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class LlmEndpoint:
         self._template = template_of(spec)
         self._name = f"llm:{spec.model}"
         self._meter = Meter(spec)
-        self._kept: OrderedDict[str, float] = OrderedDict()
+        self._kept = Recent[float](spec.cache_entries)
+        self._hits = 0
         self._caller = Caller(spec, completions.endpoint_of(spec.url))
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
@@ -63,8 +64,9 @@ class LlmEndpoint:
         self._caller.close()
 
     def take_counts(self) -> dict[str, float]:
-        """Requests, tokens and cost since the last time it was asked."""
-        return self._caller.take_counts() | self._meter.take()
+        """Requests, questions whose answer was known, tokens and cost since the last time it was asked."""
+        known, self._hits = {"judge_known_answers": float(self._hits)}, 0
+        return self._caller.take_counts() | known | self._meter.take()
 
     def _questions(self, comparison: Comparison) -> list[Texts]:
         different = list(dict.fromkeys(response.text for response in comparison.responses))
@@ -76,18 +78,16 @@ class LlmEndpoint:
 
     def _answers(self, bodies: Sequence[str]) -> list[Answered[float] | Failed]:
         """What is kept, and the rest from the endpoint, each question once."""
-        keys = [hashlib.sha256(body.encode()).hexdigest() for body in bodies]
-        new = {key: body for key, body in zip(keys, bodies, strict=True) if key not in self._kept}
+        keys = [hashlib.sha256(body.encode()).digest() for body in bodies]
+        kept = {key: Answered(value, 0) for key in dict.fromkeys(keys) if (value := self._kept.get(key)) is not None}
+        new = {key: body for key, body in zip(keys, bodies, strict=True) if key not in kept}
+        self._hits += len(keys) - len(new)
         outcomes = self._caller.each([Request(json.loads(body), self._number) for body in new.values()])
-        found = dict(zip(new, outcomes, strict=True))
-        answers = [found.get(key) or Answered(self._kept[key], 0) for key in keys]
-        for key, answer in zip(keys, answers, strict=True):
-            if isinstance(answer, Answered):
-                self._kept[key] = answer.value
-                self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_ANSWERS:
-            self._kept.popitem(last=False)
-        return answers
+        found = kept | dict(zip(new, outcomes, strict=True))
+        for key in new:
+            if isinstance(answer := found[key], Answered):
+                self._kept.put(key, answer.value)
+        return [found[key] for key in keys]
 
     def _number(self, answer: bytes) -> float:
         """What an answer says: a score, or P(first wins)."""

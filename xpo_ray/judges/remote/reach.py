@@ -17,6 +17,5 @@ def refuse_unreachable(
     if out_of_reach(len(judgements), failed, len(lost), spec.max_failed_fraction, down=down):
         raise JudgeUnreachable(
             f"judge {judgements[0].judge} could not be reached for {len(lost)} of {len(judgements)} prompts of a shard: "
-            f"{lost[0]}. What is committed stays, nothing of this shard was kept; bring the endpoint back, then resume "
-            "the run"
+            f"{lost[0]}"
         )

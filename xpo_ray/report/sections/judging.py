@@ -12,6 +12,7 @@ MAX_REASONS = 8
 CALLS = {
     "judge_requests": "requests to the judge",
     "judge_retries": "of which again",
+    "judge_known_answers": "answers known already",
     "judge_input_tokens": "tokens sent",
     "judge_output_tokens": "tokens answered",
     "judge_unmetered_answers": "answers without counts",
@@ -21,6 +22,7 @@ COUNTS = ("prompts", "pairs", "ties", "dropped", "identical", "failed")
 OF_SOME_JUDGES = {
     "disagreed": "members disagreed",
     "asked_dear": "asked the dear judge",
+    "without_member": "a member out of reach",
     "cached_responses": "responses known already",
 }
 

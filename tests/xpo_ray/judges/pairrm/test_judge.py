@@ -264,11 +264,29 @@ def test_limits_that_leave_responses_no_room_are_refused() -> None:
         PairRMJudge(kind="pairrm", path="./x", max_source_tokens=96, max_tokens=100)
 
 
+def test_a_pass_that_is_slower_is_remarked_once_with_its_reason(tmp_path: Path, folder: Path) -> None:
+    fast = opened(folder)
+    fast.judge([compare("a", "b")])
+    assert fast.take_remarks() == {}
+    slower = opened(hf_folder(tmp_path / "other", pos_att_type=["c2p"], share_att_key=True))
+    assert slower.take_remarks() == {}
+    slower.judge([compare("a", "b")])
+    ((code, message),) = slower.take_remarks().items()
+    assert code == "pairrm_plain_pass"
+    assert message.endswith("the fast one is left out, as its attention is not of the kind of deberta-v3-large's")
+    assert slower.take_remarks() == {}
+
+
 # The published weights
 
 
-@pytest.mark.skipif(WEIGHTS not in os.environ, reason=f"set {WEIGHTS} to a folder with llm-blender/PairRM-hf")
+@pytest.mark.skipif(
+    WEIGHTS not in os.environ, reason=f"set {WEIGHTS} to a folder with the files of llm-blender/PairRM-hf"
+)
 def test_the_logits_of_the_model_card_and_the_ranks_of_the_readme() -> None:
+    """XPO_RAY_PAIRRM names a folder as `hf download llm-blender/PairRM-hf --local-dir FOLDER` makes it: config.json,
+    model.safetensors and the tokenizer's files; or one of llm-blender/PairRM with a folder deberta-v3-large (config.json and
+    tokenizer of microsoft/deberta-v3-large) in it or beside it."""
     judge = opened(Path(os.environ[WEIGHTS]))
     cards = [("hello!", "hi!", "f**k off!", 1.9003), ("I love you!", "I hate you!", "I love you, too!", -1.2547)]
     for prompt, left, right, expected in cards:

@@ -1,5 +1,6 @@
 """Judges behind endpoints as members of an ensemble, and behind the cache: what is sent, counted, and raised."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,10 +11,10 @@ from pydantic import TypeAdapter
 
 from tests.xpo_ray.judges.remote.chatting import longer, preferring, scoring, shown
 from tests.xpo_ray.judges.remote.endpoint import Endpoint, Reply, judged, serving
-from xpo_ray.errors import JudgeUnreachable
+from xpo_ray.errors import JudgeError, JudgeUnreachable
 from xpo_ray.judges import Comparison, Judge, Message, Response, open_judge
-from xpo_ray.judges.checks import content_digest
-from xpo_ray.judges.judgement import counts_of
+from xpo_ray.judges.checks import check_judge, content_digest
+from xpo_ray.judges.judgement import counts_of, remarks_of
 from xpo_ray.spec.judge import JudgeSpec
 
 Opening = Callable[[dict[str, Any]], Judge]
@@ -74,6 +75,66 @@ def test_a_member_that_is_out_of_reach_is_no_failure_of_the_ensemble(endpoint: E
             judge.judge([asked("a", "b")])
 
 
+def test_with_min_members_the_others_go_on_without_a_member_that_is_out_of_reach_and_say_so(
+    endpoint: Endpoint, opening: Opening
+) -> None:
+    with serving(lambda _: Reply(503, "maintenance")) as away:
+        judge = opening(ensemble(http(endpoint), http(away), http(endpoint), min_members=2, normalise="none"))
+        said = judge.judge([asked("a", "bb"), asked("ccc", "d")])
+        assert [told.scores for told in said] == [(1.0, 2.0), (3.0, 1.0)]
+        assert {told.judge.count("http:") for told in said} == {2}
+        assert counts_of(judge)["without_member"] == 2.0
+        ((code, message),) = remarks_of(judge).items()
+        assert code == "judge_member_1_away"
+        assert "as judge.min_members 2 allows: judge.members.1.judge (http): judge http:" in message
+        assert "answered 503: 'maintenance'" in message
+        judge.judge([asked("a", "bb")])
+        assert remarks_of(judge) == {}
+        away.behaviour = judged
+        time.sleep(QUICK["cool_down_s"])
+        (back,) = judge.judge([asked("a", "bb")])
+    assert back.judge.count("http:") == 3
+    assert counts_of(judge)["without_member"] == 1.0
+
+
+def test_fewer_members_than_min_members_within_reach_is_out_of_reach(endpoint: Endpoint, opening: Opening) -> None:
+    with serving(lambda _: Reply(503, "maintenance")) as away:
+        judge = opening(ensemble(http(away), http(endpoint), http(away), min_members=2))
+        with pytest.raises(JudgeUnreachable, match=r"^judge\.members\.2\.judge \(http\): judge http:.*answered 503"):
+            judge.judge([asked("a", "b")])
+
+
+def test_a_prompt_that_waits_for_a_member_out_of_reach_is_not_dropped_and_one_that_never_can_is(
+    endpoint: Endpoint, opening: Opening
+) -> None:
+    def refusing(body: dict[str, Any]) -> Reply:
+        poison = any("poison" in c["prompt"][0]["content"] for c in body["comparisons"])
+        return Reply(400, "no") if poison else judged(body)
+
+    endpoint.behaviour = refusing
+    prompts = [asked("a", "b", prompt=each) for each in ("one", "poison", "three")]
+    with serving(refusing) as second, serving(lambda _: Reply(503, "maintenance")) as away:
+        of_two = opening(ensemble(http(endpoint), http(away), http(second), min_members=2))
+        assert [told.failed for told in of_two.judge(prompts)] == [False, True, False]
+        of_one = opening(ensemble(http(endpoint), http(away), min_members=1))
+        with pytest.raises(
+            JudgeUnreachable, match=r"1 of 3 prompts .* than judge\.min_members 1, as judge\.members\.1"
+        ):
+            of_one.judge(prompts)
+
+
+def test_a_member_that_cannot_be_opened_is_named(opening: Opening, endpoint: Endpoint, tmp_path: Path) -> None:
+    raw = ensemble(http(endpoint), llm(endpoint, token_env="NO_SUCH_TOKEN"))
+    for attempt in (lambda: opening(raw), lambda: check_judge(spec_of(raw), tmp_path)):
+        with pytest.raises(
+            JudgeError, match=r"^judge\.members\.1\.judge \(llm\): judge\.token_env NO_SUCH_TOKEN: this"
+        ):
+            attempt()
+    raw = ensemble(http(endpoint, format="openrlhf", chat_template="./gone.jinja"), llm(endpoint))
+    with pytest.raises(JudgeError, match=r"^evaluation\.judge\.members\.0\.judge \(http\): judge\.chat_template"):
+        check_judge(spec_of(raw), tmp_path, "evaluation.judge")
+
+
 def test_the_ensembles_share_of_failures_says_when_a_member_is_out_of_reach(
     endpoint: Endpoint, opening: Opening
 ) -> None:
@@ -98,7 +159,7 @@ def test_a_score_of_a_language_model_is_kept_beside_other_responses(endpoint: En
     (told,) = judge.judge([asked("ccc", "a", "dddd")])
     assert told.scores == (3.0, 1.0, 4.0)
     counts = counts_of(judge)
-    assert (counts["cached_responses"], counts["judge_requests"]) == (2.0, 1.0)
+    assert (counts["judge_known_answers"], counts["judge_requests"]) == (2.0, 1.0)
     assert sorted(shown(body) for body in endpoint.bodies) == [["a"], ["bb"], ["ccc"], ["dddd"]]
 
 

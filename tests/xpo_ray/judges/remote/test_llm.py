@@ -92,6 +92,7 @@ def test_an_answer_that_is_cut_is_a_failed_try_and_its_tokens_are_counted(asking
     assert judge.take_counts() == {
         "judge_requests": 3.0,
         "judge_retries": 1.0,
+        "judge_known_answers": 0.0,
         "judge_input_tokens": 300.0,
         "judge_output_tokens": 30.0,
         "judge_unmetered_answers": 0.0,
@@ -110,23 +111,32 @@ def test_answers_without_a_usage_are_counted_as_such_and_cost_nothing_known(aski
     assert "judge_cost" not in counts
 
 
-def test_the_same_question_is_not_paid_for_twice(asking: Asking, endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("entries", [100_000, 10])
+def test_the_same_question_is_not_paid_for_twice(asking: Asking, endpoint: Endpoint, entries: int) -> None:
     endpoint.behaviour = preferring(longer)
-    judge = asking("llm", model="m")
+    judge = asking("llm", model="m", cache_entries=entries)
+    assert isinstance(judge, LlmEndpoint)  # its own cache is the only one
     first = judge.judge([asked("aa", "b"), asked("aa", "b")])
     second = judge.judge([asked("b", "aa"), asked("aa", "b", prompt="how?")])
     assert len(endpoint.bodies) == 2 + 2
     assert first[0].wins == first[1].wins == ((None, 1.0), (0.0, None))
     assert second[0].wins == ((None, 0.0), (1.0, None))
+    assert judge.take_counts()["judge_known_answers"] == 2.0 + 2.0
 
 
-def test_the_oldest_answers_are_forgotten_first(
-    asking: Asking, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+def test_without_a_cache_a_question_is_asked_once_in_a_call_and_again_in_the_next(
+    asking: Asking, endpoint: Endpoint
 ) -> None:
-    monkeypatch.setattr("xpo_ray.judges.remote.llm.KEPT_ANSWERS", 2)
     endpoint.behaviour = preferring(longer)
-    judge = asking("llm", model="m")
-    assert isinstance(judge, LlmEndpoint)
+    judge = asking("llm", model="m", cache_entries=0)
+    for _ in range(2):
+        judge.judge([asked("aa", "b"), asked("b", "aa")])
+    assert len(endpoint.bodies) == 2 + 2
+
+
+def test_the_oldest_answers_are_forgotten_first(asking: Asking, endpoint: Endpoint) -> None:
+    endpoint.behaviour = preferring(longer)
+    judge = asking("llm", model="m", cache_entries=2)
     for texts in (("aa", "b"), ("c", "dd"), ("aa", "b")):
         judge.judge([asked(*texts)])
     assert len(endpoint.bodies) == 6
