@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LOG_2 = math.log(2)
 BETA, KAPPA, RATE = 0.5, 0.05, 1e-2
 SPEC = TrainingSpec(adam_epsilon=1e-3, weight_decay=0.1, max_grad_norm=0.5)
+RMSPROP = SPEC.model_copy(update={"optimizer": "rmsprop", "rmsprop_alpha": 0.9, "rmsprop_epsilon": 1e-3})
 ROW = Row(
     draws=(),
     dataset_candidates=True,
@@ -151,6 +152,31 @@ class ByHand:
                 weight.mul_(1 - RATE * SPEC.weight_decay)
                 weight.sub_(RATE * mean / (square.sqrt() + SPEC.adam_epsilon))
         return norm
+
+
+class ByHandWithRmsprop(ByHand):
+    """The same with RMSprop: v ← α v + (1 − α) g², w ← w − rate · g / (√v + ε), with λw in the clipped gradient."""
+
+    def update(self, weights: list[Tensor], grads: list[Tensor]) -> float:
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads))
+        self.v = self.v or [torch.zeros_like(g) for g in grads]
+        with torch.no_grad():
+            for i, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
+                g = grad * min(1.0, RMSPROP.max_grad_norm / (norm + 1e-6)) + RMSPROP.weight_decay * weight
+                self.v[i] = 0.9 * self.v[i] + 0.1 * g**2
+                weight.sub_(RATE * g / (self.v[i].sqrt() + 1e-3))
+        return norm
+
+
+def test_three_steps_of_rmsprop_are_those_written_out_by_hand(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    mine, hand = trainer(model_folder, RMSPROP), ByHandWithRmsprop(load_model(model_folder, "float32"))
+    for step in (1, 2, 3):
+        result = mine.step(order(whole(table, step)), [table])
+        assert result.metrics["loss"] == pytest.approx(sum(hand.step(table)[:2]), abs=1e-5)
+    for ours, theirs in zip(mine.model.parameters(), hand.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+    assert [set(state) for state in mine.optimizer.state.values()] == [{"step", "square_avg"}] * len(parameters(mine))
 
 
 @pytest.mark.parametrize("preferences", [MIXED, RICH], ids=["mixed", "rich"])
@@ -330,15 +356,18 @@ def test_a_window_without_the_shard_of_a_slice_is_refused(model_folder: Path) ->
         trainer(model_folder).step(order(window), [table])
 
 
-def test_training_goes_on_bit_by_bit_from_a_checkpoint_between_two_steps(tmp_path: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize("spec", [SPEC, RMSPROP], ids=["adamw", "rmsprop"])
+def test_training_goes_on_bit_by_bit_from_a_checkpoint_between_two_steps(
+    tmp_path: Path, model_folder: Path, spec: TrainingSpec
+) -> None:
     table = shard(MIXED, model_folder)
-    undisturbed = trainer(model_folder)
+    undisturbed = trainer(model_folder, spec)
     undisturbed.step(order(whole(table)), [table])
     undisturbed.save(tmp_path, {"step": 1}, optimizer=True)
     rest = [undisturbed.step(order(whole(table, step)), [table]) for step in (2, 3)]
 
     origin = ModelSpec(path=str(model_folder))
-    resumed = Trainer(SPEC, str(tmp_path / "model"), "float32", origin=origin)
+    resumed = Trainer(spec, str(tmp_path / "model"), "float32", origin=origin)
     resumed.restore_state(tmp_path)
     again = [resumed.step(order(whole(table, step)), [table]) for step in (2, 3)]
     assert unchanged(resumed, parameters(undisturbed))
