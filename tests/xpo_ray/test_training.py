@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -17,14 +18,14 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from tests import tables
 from xpo_ray.adapters import merged, read_adapter
-from xpo_ray.algorithms import Row
+from xpo_ray.algorithms import Row, row_of_iteration
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import TrainingDiverged
 from xpo_ray.lanes import Lanes
 from xpo_ray.logprobs import plain
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
-from xpo_ray.spec.algorithm import DpoObjective, IpoObjective, SppoObjective
+from xpo_ray.spec.algorithm import AlgorithmSpec, DpoObjective, IpoObjective, SppoObjective
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 from xpo_ray.spec.training import TrainingSpec
@@ -256,6 +257,23 @@ def test_training_raises_the_chosen_over_the_rejected(model_folder: Path) -> Non
         metrics = one.step(order(whole(table, step), comparator="none", kappa=0.0), [table]).metrics
     assert metrics["rewards/margins"] > 0.1
     assert metrics["rewards/accuracies"] == 1.0
+
+
+def test_a_step_takes_the_beta_of_its_iteration(tmp_path: Path, model_folder: Path) -> None:
+    """From one checkpoint: z is the same, β z and the loss of a single pair, log(1 + exp(−β z)), follow β."""
+    spec = TypeAdapter[Any](AlgorithmSpec).validate_python({"kind": "selm", "alpha": 0.0, "beta": [0.5, 0.1]})
+    table = shard(MIXED[:1], model_folder)
+    moved = trainer(model_folder)
+    moved.step(order(whole(table)), [table])
+    moved.save(tmp_path, {"step": 1}, optimizer=False)
+    told = {}
+    for iteration, beta in ((1, 0.5), (2, 0.1)):
+        row = row_of_iteration(spec, iteration)
+        given = StepOrder(whole(table, 2), 2, RATE, 0.0, row)
+        told[beta] = trainer(tmp_path / "model").step(given, [table]).metrics
+        assert told[beta]["loss"] == pytest.approx(math.log1p(math.exp(-told[beta]["rewards/margins"])), rel=1e-5)
+    assert told[0.5]["rewards/margins"] == pytest.approx(5 * told[0.1]["rewards/margins"], rel=1e-6)
+    assert told[0.1]["rewards/margins"] > 0
 
 
 def test_the_bonus_takes_mass_away_from_the_comparator(model_folder: Path) -> None:

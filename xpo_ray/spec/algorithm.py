@@ -79,8 +79,8 @@ ObjectiveSpec = Annotated[
 class Row(Spec):
     """What every algorithm has."""
 
-    beta: PositiveFloat = 0.1
-    """Strength of the KL regularisation to the reference."""
+    beta: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = 0.1
+    """Strength of the KL regularisation to the reference; one value, or one for each iteration."""
     objective: ObjectiveSpec = DpoObjective()
     ties: Literal["mask", "drop", "first"] = "mask"
     """`mask`: no preference term, the bonus stays. `drop`: neither. `first`: the earlier candidate counts as the better."""

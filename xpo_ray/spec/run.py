@@ -92,6 +92,7 @@ class RunSpec(Spec):
     def _per_iteration(self) -> dict[str, Any]:
         return {
             "training.learning_rate": self.training.learning_rate,
+            "algorithm.beta": self.algorithm.beta,
             "algorithm.alpha": getattr(self.algorithm, "alpha", None),
             "algorithm.kappa": getattr(self.algorithm, "kappa", None),
         }

@@ -40,7 +40,7 @@ class TrainingSpec(Spec):
     warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the steps over which the learning rate rises from 0."""
     optimizer: Literal["adamw", "rmsprop"] = later("adamw")
-    """`rmsprop` keeps one moment in place of two: what DPO's first code and SPPO's train with. No bias correction, no momentum."""
+    """`rmsprop` keeps one moment in place of two: what DPO's first code and SPPO's train with."""
     weight_decay: NonNegativeFloat = 0.0
     """Of `adamw` beside the gradient's step; of `rmsprop` an L2 penalty in the gradient."""
     adam_beta1: float = Field(0.9, ge=0.0, lt=1.0)

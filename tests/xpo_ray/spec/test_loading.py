@@ -162,7 +162,7 @@ def test_per_iteration_lists_have_one_value_per_iteration() -> None:
     spec = parse_spec(changed("training.learning_rate", ["5e-7", 3e-7, 1e-7]))
     assert [at_iteration(spec.training.learning_rate, t) for t in (1, 2, 3)] == [5e-7, 3e-7, 1e-7]
     assert at_iteration(parse_spec(changed("training.learning_rate", [2e-7])).training.learning_rate, 3) == 2e-7
-    for path in ("training.learning_rate", "algorithm.alpha"):
+    for path in ("training.learning_rate", "algorithm.alpha", "algorithm.beta"):
         with pytest.raises(SpecError, match=rf"{path} has 2 values, the run has 3 iterations; give one value"):
             parse_spec(changed(path, [1e-5, 1e-6]))
 
