@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Decoding = Literal["sample", "greedy"]
 Comparator = Literal["none", "reference_draw", "policy_draw", "both"]
-Pairing = Literal["best_worst", "best_random", "max_margin", "given"]
+Pairing = Literal["best_worst", "best_second", "best_random", "max_margin", "given"]
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,8 @@ class OnlineDpoAlgorithm(Row):
     kind: Literal["online_dpo"]
     draws: int = Field(2, ge=2)
     """K."""
-    pairing: Literal["best_worst", "best_random", "max_margin"] = "best_worst"
+    pairing: Literal["best_worst", "best_second", "best_random", "max_margin"] = "best_worst"
+    """What the best draw is paired with; `max_margin` takes the pair that the judge is surest of."""
 
 
 class DpoAlgorithm(Row):
@@ -156,7 +157,7 @@ class CustomAlgorithm(Row):
     draws: tuple[DrawSpec, ...] = ()
     dataset_candidates: bool = False
     """The dataset's chosen and rejected are candidates too."""
-    pairing: Literal["best_worst", "best_random", "max_margin", "given"] = "best_worst"
+    pairing: Literal["best_worst", "best_second", "best_random", "max_margin", "given"] = "best_worst"
     """`given`: the dataset's pair, unjudged."""
     reference: Literal["fixed", "previous", "ema"] = "fixed"
     ema_decay: float = Field(0.4, ge=0.0, lt=1.0)

@@ -36,6 +36,9 @@ class TrainingSpec(Spec):
     batch_size: int = Field(64, ge=1)
     epochs: int = Field(1, ge=1)
     """Passes over each partition."""
+    last_batch: Literal["keep", "drop"] = later("keep")
+    """What to do about the end of an epoch that is less than a batch: `keep` makes a smaller step of it; `drop` none, as the
+    Trainer of transformers does where gradients are accumulated."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the steps over which the learning rate rises from 0."""

@@ -167,6 +167,16 @@ def test_per_iteration_lists_have_one_value_per_iteration() -> None:
             parse_spec(changed(path, [1e-5, 1e-6]))
 
 
+def test_a_dropped_last_batch_needs_partitions_and_fresh_pairs() -> None:
+    raw = changed("algorithm", {"kind": "xpo", "data": "accumulate"})
+    raw["training"] = raw.get("training", {}) | {"last_batch": "drop"}
+    with pytest.raises(SpecError, match=r"last_batch: drop needs algorithm\.data: fresh"):
+        parse_spec(raw)
+    raw["algorithm"], raw["data"]["partitions"] = {"kind": "xpo"}, None
+    with pytest.raises(SpecError, match=r"last_batch: drop needs data\.partitions"):
+        parse_spec(raw)
+
+
 def test_a_fully_online_run_takes_no_list() -> None:
     raw = changed("algorithm", {"kind": "xpo", "alpha": [1e-5, 0]})
     raw["data"]["partitions"] = None
