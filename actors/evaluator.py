@@ -11,7 +11,7 @@ import ray
 from xpo_ray.actors.pools import LOW, Pool
 from xpo_ray.actors.roles import Roles
 from xpo_ray.actors.scheduler import read_table
-from xpo_ray.algorithms import algorithm_row
+from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.decisions import runaway_length
 from xpo_ray.errors import DiskFull, JudgeUnreachable, XpoRayError
 from xpo_ray.evaluation.metrics import held_out_metrics
@@ -133,7 +133,7 @@ class Evaluator:
                 pa.concat_tables([self.storage.read_table(c) for c in commits]) if len(commits) == len(keys) else None
             )
         sampled = self.spec.evaluation.decoding == "sample"
-        beta = algorithm_row(self.spec.algorithm).beta
+        beta = row_of_iteration(self.spec.algorithm, max(iteration, 1)).beta
         return held_out_metrics(pa.concat_tables(judged), base, beta=beta, sampled=sampled)
 
     @property

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     storage_quota_gib: float | None = Field(None, gt=0)
     """All runs, datasets and models together."""
     most_attempts_without_progress: int = Field(4, ge=0)
+    most_attempts_without_room: int = Field(20, ge=1)
+    """Attempts in a row that a full disk ended, without progress between them, before the run pauses and says so; there is an
+    hour between the first and the twentieth. While less than the floor is free none is made, and none counts."""
     heartbeat_s: float = Field(5.0, gt=0)
     lease_s: float = Field(60.0, gt=0)
     """A driver that is silent so long, while the API was up, is taken for dead."""

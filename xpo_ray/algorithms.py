@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, assert_never
 
+from xpo_ray.spec.run import at_iteration
+
 if TYPE_CHECKING:
     from xpo_ray.spec.algorithm import AlgorithmSpec, DrawSpec, ObjectiveSpec
     from xpo_ray.spec.run import RunSpec
 
 Decoding = Literal["sample", "greedy"]
 Comparator = Literal["none", "reference_draw", "policy_draw", "both"]
-Pairing = Literal["best_worst", "best_random", "max_margin", "given"]
+Pairing = Literal["best_worst", "best_second", "best_random", "max_margin", "given"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,14 @@ class Row:
     ties: Literal["mask", "drop", "first"]
     reference: Literal["fixed", "previous", "ema"]
     data: Literal["fresh", "accumulate"]
-    beta: float
     objective: ObjectiveSpec
     comparator: Comparator
     kappa: float | tuple[float, ...]
     optimizer: Literal["reset", "carry"]
     schedule_span: Literal["iteration", "run"]
     ema_decay: float = 0.0
+    beta: float = 0.1
+    """Of one iteration."""
 
     @property
     def judged(self) -> bool:
@@ -62,15 +65,23 @@ def rows(spec: RunSpec) -> tuple[Row, ...]:
 
 def row_of_iteration(algorithm: AlgorithmSpec, iteration: int) -> Row:
     """The row of iteration 1..T: the warm-up's first."""
-    return _warmup_row(algorithm) if iteration <= algorithm.warmup_iterations else algorithm_row(algorithm)
+    if iteration <= algorithm.warmup_iterations:
+        return _warmup_row(algorithm, iteration)
+    return algorithm_row(algorithm, iteration)
 
 
-def algorithm_row(algorithm: AlgorithmSpec) -> Row:
-    """The row of parts that an algorithm stands for. Sources: reference papers and code named in the README."""
+def algorithm_row(algorithm: AlgorithmSpec, iteration: int = 1) -> Row:
+    """The row of parts that an algorithm stands for, with the β of an iteration; rows of one algorithm differ in that alone.
+    Sources: reference papers and code named in the README."""
+    return replace(_row(algorithm), beta=at_iteration(algorithm.beta, iteration))
+
+
+def _row(algorithm: AlgorithmSpec) -> Row:
+    """With β left to the caller."""
     match algorithm.kind:
         case "selm":
             draw = Draw("reference", decoding=algorithm.decoding)
-            kappa = algorithm.alpha if algorithm.bonus_scale == "alpha" else _times(algorithm.alpha, algorithm.beta)
+            kappa = algorithm.alpha if algorithm.bonus_scale == "alpha" else _products(algorithm.alpha, algorithm.beta)
             return _iterative(algorithm, draw, "reference_draw", kappa)
         case "iterative_dpo":
             return _iterative(algorithm, Draw("reference", decoding=algorithm.decoding), "none", 0.0)
@@ -91,7 +102,6 @@ def algorithm_row(algorithm: AlgorithmSpec) -> Row:
                 ties=algorithm.ties,
                 reference=algorithm.reference,
                 data=algorithm.data,
-                beta=algorithm.beta,
                 objective=algorithm.objective,
                 comparator=algorithm.comparator,
                 kappa=algorithm.kappa,
@@ -111,7 +121,6 @@ def _iterative(algorithm: AlgorithmSpec, draw: Draw, comparator: Comparator, kap
         ties=algorithm.ties,
         reference="previous",
         data="fresh",
-        beta=algorithm.beta,
         objective=algorithm.objective,
         comparator=comparator,
         kappa=kappa,
@@ -135,7 +144,6 @@ def _online(
         ties=algorithm.ties,
         reference="fixed",
         data=data,
-        beta=algorithm.beta,
         objective=algorithm.objective,
         comparator=comparator,
         kappa=kappa,
@@ -152,7 +160,6 @@ def _offline(algorithm: AlgorithmSpec, reference: Literal["fixed", "previous"]) 
         ties=algorithm.ties,
         reference=reference,
         data="fresh",
-        beta=algorithm.beta,
         objective=algorithm.objective,
         comparator="none",
         kappa=0.0,
@@ -190,14 +197,15 @@ def reference_version(row: Row, iteration: int, warmup_iterations: int) -> int:
     return iteration - 1
 
 
-def _warmup_row(algorithm: AlgorithmSpec) -> Row:
+def _warmup_row(algorithm: AlgorithmSpec, iteration: int = 1) -> Row:
+    beta = at_iteration(algorithm.beta, iteration)
     match algorithm.warmup_kind:
         case "dpo":
-            return replace(_offline(algorithm, "fixed"), optimizer="reset", schedule_span="iteration")
+            return replace(_offline(algorithm, "fixed"), beta=beta, optimizer="reset", schedule_span="iteration")
         case "sdpo":
-            return _offline(algorithm, "previous")
+            return replace(_offline(algorithm, "previous"), beta=beta)
         case "iterative_dpo":
-            return _iterative(algorithm, Draw("reference"), "none", 0.0)
+            return replace(_iterative(algorithm, Draw("reference"), "none", 0.0), beta=beta)
         case _:
             assert_never(algorithm.warmup_kind)
 
@@ -206,5 +214,9 @@ def _draw(draw: DrawSpec) -> Draw:
     return Draw(draw.source, draw.samples, draw.decoding)
 
 
-def _times(value: float | tuple[float, ...], factor: float) -> float | tuple[float, ...]:
-    return tuple(v * factor for v in value) if isinstance(value, tuple) else value * factor
+def _products(one: float | tuple[float, ...], other: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    """αβ, by iteration where either is."""
+    lengths = [len(v) for v in (one, other) if isinstance(v, tuple)]
+    if not lengths:
+        return at_iteration(one, 1) * at_iteration(other, 1)
+    return tuple(at_iteration(one, t) * at_iteration(other, t) for t in range(1, max(lengths) + 1))

@@ -220,4 +220,5 @@ def _changes(old: Any, new: Any, where: str = "") -> list[str]:
         keys = sorted({*old, *new})
         return [c for k in keys for c in _changes(old.get(k), new.get(k), f"{where}.{k}" if where else k)]
     name = where.removeprefix("spec.").replace("fingerprints.", "content of the ")
-    return [] if old == new else [f"{name}: was {old!r}, is {new!r}"]
+    was, now = ("unset" if value is None else repr(value) for value in (old, new))
+    return [] if old == new else [f"{name}: was {was}, is {now}"]

@@ -71,9 +71,8 @@ def load_trainer_state(folder: Path, model: nn.Module, optimizer: Optimizer) -> 
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, _, item = key.rpartition("/")
-        optimizer.state[parameters[name]][item] = value.to(
-            parameters[name].device
-        )  # fused AdamW keeps its steps there too
+        device = parameters[name].device  # fused AdamW keeps its steps there too
+        optimizer.state[parameters[name]][item] = value.to(device)
     return None
 
 

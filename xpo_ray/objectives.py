@@ -209,7 +209,7 @@ def sppo(pairs: Pairs, beta: float) -> Tensor:
     if bool((pairs.wins_chosen_B.isnan() | pairs.wins_rejected_B.isnan()).any()):
         raise SpecError(
             "algorithm.objective sppo fits win probabilities, and some pairs have none: pairing `given` takes the dataset's "
-            "pairs unjudged; choose a judged pairing (best_worst, best_random, max_margin) or another objective"
+            "pairs unjudged; choose a judged pairing (best_worst, best_second, best_random, max_margin) or another objective"
         )
     chosen_B = pairs.delta_chosen_B - (pairs.wins_chosen_B - 0.5) / beta
     rejected_B = pairs.delta_rejected_B - (pairs.wins_rejected_B - 0.5) / beta

@@ -184,6 +184,8 @@ def _select(row: Row, judgement: Judgement, strengths: Mapping[int, float], seed
     match row.pairing:
         case "best_worst":
             other = _worst(strengths)
+        case "best_second":
+            other = max((i for i in strengths if i != best), key=strengths.__getitem__)
         case "best_random":
             others = [i for i in strengths if i != best]
             other = others[seed % len(others)]

@@ -129,4 +129,6 @@ def schedule_of(spec: RunSpec, prompts: int) -> Schedule:
         batch_size=batch,
         epochs=spec.training.epochs,
         data=tuple(row_of_iteration(spec.algorithm, t).data for t in range(1, partitions + 1)),
+        portions=spec.data.portions,
+        last_batch=spec.training.last_batch,
     )

@@ -103,13 +103,20 @@ class Next:
 
 
 def after_attempt(
-    status: Status, ending: Ending, *, user_error: bool, fruitless: int, most_fruitless: int, without_room: int = 0
+    status: Status,
+    ending: Ending,
+    *,
+    user_error: bool,
+    fruitless: int,
+    most_fruitless: int,
+    without_room: int = 0,
+    most_without_room: int = 20,
 ) -> Next:
     """What becomes of a run.
 
     `fruitless` counts the attempts in a row, this one included, that ended without progress; `without_room` those that a full
-    disk ended, which nobody is blamed for: the run waits until there is room. A user's command that is under way wins over
-    everything but success, and a cancel over that too.
+    disk ended, which nobody is blamed for: the run waits until there is room, and pauses where waiting has not helped so often.
+    A user's command that is under way wins over everything but success, and a cancel over that too.
     """
     if status in FINAL:
         return Next(status)
@@ -123,6 +130,8 @@ def after_attempt(
         return Next("waiting_for_labels")
     if user_error or ending == "failed":
         return Next("failed")
+    if without_room >= most_without_room:
+        return Next("paused")
     if without_room:
         return Next("starting", backoff_s(without_room))
     if fruitless > most_fruitless:

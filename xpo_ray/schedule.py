@@ -49,7 +49,8 @@ class Window:
 class Schedule:
     """The walk of a run over N prompts; iterations t count from 1.
 
-    `data[t - 1]` is "accumulate" where iteration t trains on the pairs of all iterations so far.
+    `data[t - 1]` is "accumulate" where iteration t trains on the pairs of all iterations so far. `portions` and `last_batch` as
+    in the spec.
     """
 
     prompts: int
@@ -59,10 +60,16 @@ class Schedule:
     batch_size: int
     epochs: int
     data: tuple[Literal["fresh", "accumulate"], ...]
+    portions: Literal["mixed", "consecutive"] = "mixed"
+    last_batch: Literal["keep", "drop"] = "keep"
 
     @cached_property
     def _order(self) -> "npt.NDArray[np.int32]":
-        return seeded_order(range(self.prompts), self.seed, "partition").astype(np.int32)
+        if self.portions == "mixed":
+            return seeded_order(range(self.prompts), self.seed, "partition").astype(np.int32)
+        stretches = zip(self._bounds[:-1].tolist(), self._bounds[1:].tolist(), strict=True)
+        orders = [seeded_order(range(*of), self.seed, "portion", t) for t, of in enumerate(stretches, 1)]
+        return np.concatenate(orders).astype(np.int32)
 
     @cached_property
     def _bounds(self) -> Ints:
@@ -90,8 +97,9 @@ class Schedule:
         return int(self._bounds[t] - self._bounds[first - 1])
 
     def steps(self, t: int) -> int:
-        """Optimizer steps of iteration t: epochs · ceil(prompts / batch size)."""
-        return self.epochs * -(-self.trained_prompts(t) // self.batch_size)
+        """Optimizer steps of iteration t: epochs · ceil(prompts / batch size), or floor where the last batch is dropped."""
+        full, rest = divmod(self.trained_prompts(t), self.batch_size)
+        return self.epochs * (full + (rest > 0 and self.last_batch == "keep"))
 
     def total_steps(self, first: int = 1, last: int | None = None) -> int:
         """Steps of iterations first..last, by default of the whole run."""
@@ -108,10 +116,15 @@ class Schedule:
         step = 0
         for epoch in range(1, self.epochs + 1):
             stream = _Stream(self._epoch(t, epoch))
-            while len((positions := stream.take(self.batch_size))[0]):
+            while len((positions := stream.take(self.batch_size))[0]) >= self._least:
                 step += 1
                 if step > after_step:
                     yield Window(t, step, epoch, self._slices(*positions))
+
+    @property
+    def _least(self) -> int:
+        """Prompts that make a window."""
+        return self.batch_size if self.last_batch == "drop" else 1
 
     def _accumulates(self, t: int) -> bool:
         return self.data[t - 1] == "accumulate"

@@ -67,8 +67,8 @@ class Trainer:
         self.reset_optimizer()
 
     def reset_optimizer(self) -> None:
-        """Forget the moments of AdamW, as at the border of an iteration."""
-        self.optimizer = adamw(self.spec, [p for p in self.model.parameters() if p.requires_grad])
+        """Forget the moments, as at the border of an iteration."""
+        self.optimizer = optimizer_of(self.spec, [p for p in self.model.parameters() if p.requires_grad])
 
     def step(self, order: StepOrder, shards: Sequence[pa.Table]) -> StepResult:
         """One optimizer step on a window; `shards` are the SCORED tables of its slices, in order.
@@ -169,8 +169,12 @@ def canary_logp(
     return float(out.logp_S[0]) / max(int(out.tokens_S[0]), 1)
 
 
-def adamw(spec: TrainingSpec, parameters: Iterable[Tensor] | Sequence[dict[str, Any]]) -> torch.optim.AdamW:
+def optimizer_of(spec: TrainingSpec, parameters: Iterable[Tensor] | Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
     """A new optimizer, whose learning rate each step sets."""
+    if spec.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            parameters, lr=0.0, alpha=spec.rmsprop_alpha, eps=spec.rmsprop_epsilon, weight_decay=spec.weight_decay
+        )
     betas = (spec.adam_beta1, spec.adam_beta2)
     return torch.optim.AdamW(
         parameters, lr=0.0, betas=betas, eps=spec.adam_epsilon, weight_decay=spec.weight_decay, fused=True

@@ -77,14 +77,19 @@ def conclude(
     session.flush()
     told = {"attempt": attempt.number, "ending": ending, "error": attempt.error}
     append(session, run.id, "attempt_ended", told, at, level="error" if error is not None else "info")
+    most_without_room = services.settings.most_attempts_without_room
+    without_room = _without_room(session, run, most_without_room) if full else 0
     following = after_attempt(
         run.status,  # type: ignore[arg-type]
         ending,
         user_error=error is not None and error.kind == "user",
         fruitless=run.fruitless,
         most_fruitless=services.settings.most_attempts_without_progress,
-        without_room=_without_room(session, run) if full else 0,
+        without_room=without_room,
+        most_without_room=most_without_room,
     )
+    if error is not None and without_room >= most_without_room:
+        error = error.model_copy(update={"message": _no_room(without_room, error.message)})
     _bring(session, run, attempt, following, error, result, at)
 
 
@@ -132,12 +137,23 @@ def _confirm(folder: Path) -> None:
         (folder / UNCONFIRMED).rename(folder / CONFIRMED)
 
 
-def _without_room(session: Session, run: Run) -> int:
-    """How many of the newest attempts in a row a full disk ended."""
-    errors = session.scalars(
-        select(Attempt.error).where(Attempt.run_id == run.id).order_by(Attempt.number.desc()).limit(10)
-    )
-    return len(list(takewhile(lambda e: e is not None and e["code"] == DISK_FULL, errors)))
+def _without_room(session: Session, run: Run, most: int) -> int:
+    """How many of the newest attempts in a row a full disk ended, as far as `most`; those before one that made progress, or
+    before the run was last queued, do not count."""
+    since = (Attempt.run_id == run.id) & (Attempt.started_at >= run.queued_at)
+    newest = select(Attempt.error, Attempt.progressed).where(since).order_by(Attempt.number.desc()).limit(most)
+    ended = takewhile(lambda a: a.error is not None and a.error["code"] == DISK_FULL, session.execute(newest))
+    count = 0
+    for attempt in ended:
+        count += 1
+        if attempt.progressed:
+            break
+    return count
+
+
+def _no_room(attempts: int, message: str) -> str:
+    """What a run says that pauses because it has found no room too often; nothing is lost."""
+    return f"{attempts} attempts in a row found no room; make some, then resume the run, and nothing is lost. {message}"
 
 
 def _silent(attempt: Attempt, run: Run) -> RunError:

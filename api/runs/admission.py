@@ -20,6 +20,8 @@ BEFORE = (Run.priority > bindparam("priority")) | (
 QUEUED = select(func.count().label("queued"), func.count().filter(BEFORE).label("before")).where(Run.status == "queued")
 """How many runs are in the queue, and how many of them stand before a new one."""
 NEW_RUN, NEW_EVENT = insert(Run), insert(Event)
+LOCK = 0x78706F5F717565
+"""Of PostgreSQL's advisory locks: "xpo_que". One submission at a time counts the queue; on SQLite one writer exists anyway."""
 
 
 def check_room(services: Services, caller: Principal) -> None:
@@ -40,6 +42,8 @@ def enqueue(
     """The row and its first event, in the caller's transaction; `plain`: the resolved spec as JSON has it. Raises Refusal where
     a quota is used up."""
     now = services.clock()
+    if not services.database.on_sqlite:
+        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
     where = {"priority": asked.priority, "now": now, "run_id": run_id}
     queued, before = connection.execute(QUEUED, where).one()
     _check_counts(connection, services, caller, queued)

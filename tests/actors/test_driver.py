@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors import safe_open
 
 from tests.actors.conftest import Ran, World
 from tests.running import model_digest
@@ -187,6 +188,31 @@ def test_every_algorithm_row_runs_to_its_end(world: World, algorithm: dict[str, 
     assert len(ran.heard.of(EvaluationDone)) == 3
     assert model_digest(ran.result.root) != ""
     assert all(math.isfinite(s.metrics["loss"]) for s in ran.heard.of(StepDone))
+
+
+@pytest.mark.long
+def test_the_papers_finer_settings_take_effect_in_a_run_and_in_its_resume(world: World) -> None:
+    """β by iteration, RMSprop, stretches of the rows, no step of a batch that is not full, best against second best."""
+    settings = [
+        "algorithm={kind: custom, draws: [{source: policy, samples: 3}], pairing: best_second, reference: previous, "
+        "beta: [0.5, 0.1], optimizer: carry}",
+        "training={batch_size: 5, learning_rate: 1.0e-3, optimizer: rmsprop, last_batch: drop, checkpoint_every_steps: 1}",
+        "data.portions=consecutive",
+    ]
+    ran = world.run("finer", *settings)
+    root = ran.result.root
+    tables = [committed(root, "preferences", t) for t in (1, 2)]
+    half = sum(t.num_rows for t in tables) // 2
+    assert [sorted(t["row"].to_pylist()) for t in tables] == [list(range(half)), list(range(half, 2 * half))]
+    assert len(ran.heard.of(StepDone)) == 2 * (half // 5)
+    for row in (row for t in tables for row in t.to_pylist() if row["preference"]["outcome"] == "pair"):
+        scores, p = row["judgement"]["scores"], row["preference"]
+        assert [scores[p[k]] for k in ("chosen", "rejected")] == sorted(scores, reverse=True)[:2]
+    moments = next(root.rglob("trainer/state.safetensors"))
+    with safe_open(moments, "numpy") as state:
+        assert {key.rpartition("/")[2] for key in state.keys()} == {"rng", "step", "square_avg"}  # noqa: SIM118
+    with pytest.raises(ResumeError, match=r"training\.optimizer: was 'rmsprop', is unset"):
+        world.run("finer", *settings, "training.optimizer=adamw", resume=True)
 
 
 @pytest.mark.long

@@ -80,6 +80,23 @@ def test_kappa_of_selm_may_have_a_value_for_each_iteration() -> None:
     assert row_of("selm", alpha=[0.01, 0.002, 0.0], beta=0.1).kappa == pytest.approx((0.001, 0.0002, 0.0))
 
 
+def test_beta_may_have_a_value_for_each_iteration_and_kappa_of_selm_follows_it() -> None:
+    spec = spec_of("selm", alpha=0.01, beta=[0.5, 0.1, 0.05])
+    assert [row_of_iteration(spec, t).beta for t in (1, 2, 3)] == [0.5, 0.1, 0.05]
+    assert row_of_iteration(spec, 2).kappa == pytest.approx((0.005, 0.001, 0.0005))
+    both = spec_of("selm", alpha=[0.1, 0.2, 0.3], beta=[0.5, 0.1, 0.05])
+    assert row_of_iteration(both, 1).kappa == pytest.approx((0.05, 0.02, 0.015))
+
+
+def test_a_warm_up_has_the_first_values_of_beta() -> None:
+    spec = spec_of("iterative_dpo", warmup_iterations=2, beta=[0.4, 0.3, 0.2])
+    assert [(row_of_iteration(spec, t).pairing, row_of_iteration(spec, t).beta) for t in (1, 2, 3)] == [
+        ("given", 0.4),
+        ("given", 0.3),
+        ("best_worst", 0.2),
+    ]
+
+
 def test_kappa_of_xpo_is_alpha_itself() -> None:
     assert row_of("xpo", alpha=1e-5, beta=0.01).kappa == 1e-5
     assert row_of("xpo", alpha=[1e-5, 5e-6, 0.0]).kappa == (1e-5, 5e-6, 0.0)

@@ -213,6 +213,14 @@ def test_what_decides_the_result_may_not_change_and_is_named(
     assert [p.name for p in (tmp_path / "attempts").iterdir()] == ["0001"]
 
 
+def test_a_setting_that_came_later_leaves_the_identity_of_older_runs_alone_until_it_is_used(tmp_path: Path) -> None:
+    opened(tmp_path, identity_of(training={"batch_size": 64})).close()
+    assert "optimizer" not in identity_of()["spec"]["training"]
+    opened(tmp_path, identity_of(training={"optimizer": "adamw"}), resume=True).close()
+    with pytest.raises(ResumeError, match=r"training\.optimizer: was unset, is 'rmsprop'"):
+        opened(tmp_path, identity_of(training={"optimizer": "rmsprop"}), resume=True)
+
+
 @pytest.mark.parametrize("what", ["dataset", "model"])
 def test_changed_content_of_data_or_model_is_refused(tmp_path: Path, what: str) -> None:
     opened(tmp_path, identity_of()).close()

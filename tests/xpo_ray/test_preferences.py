@@ -218,6 +218,14 @@ def test_best_random_draws_the_rejected_evenly_among_the_others() -> None:
     assert all(abs(count - 1000) < 4 * math.sqrt(3000 * 1 / 3 * 2 / 3) for count in counts.values())
 
 
+def test_best_second_takes_the_strongest_of_the_others_and_the_earlier_of_equals() -> None:
+    row = replace(SELM, pairing="best_second")
+    assert indices(judged(by_scores(0.0, None, 3.0, 1.0, 2.0), row, draws(5))) == (2, 4)
+    assert indices(judged(by_scores(2.0, 3.0, 2.0), row)) == (1, 0)
+    assert judged(by_scores(3.0, 3.0, 1.0), row).outcome == "tie"
+    assert indices(judged(by_wins((0.5, 0.9, 0.4), (0.1, 0.5, 0.2), (0.6, 0.8, 0.5)), row)) == (2, 0)  # means 0.7, 0.65
+
+
 def test_best_random_depends_on_the_seed_alone() -> None:
     row = replace(SELM, pairing="best_random")
     first, second = (judged(by_scores(0.0, 1.0, 2.0), row, seed=seed_of(1, "pairing", 1, 5)) for _ in range(2))
@@ -398,7 +406,7 @@ def test_counts_tell_pairs_ties_drops_and_identical_texts_apart() -> None:
     assert shard_counts(dropped) == Counts(prompts=4, pairs=1, ties=0, dropped=3, identical=1)
 
 
-@pytest.mark.parametrize("pairing", ["best_worst", "best_random", "max_margin", "given"])
+@pytest.mark.parametrize("pairing", ["best_worst", "best_second", "best_random", "max_margin", "given"])
 @pytest.mark.parametrize("ties", ["mask", "drop", "first"])
 def test_an_empty_shard_stays_empty(pairing: Pairing, ties: Any) -> None:
     row = replace(SELM, pairing=pairing, ties=ties)

@@ -152,3 +152,24 @@ def test_a_fully_online_run_is_one_window_for_each_partition() -> None:
     plan = replace(schedule(), partitions=10, data=("fresh",) * 10)
     assert [plan.size(t) for t in range(1, 11)] == [3] * 9 + [2]
     assert [plan.steps(t) for t in range(1, 11)] == [1] * 10
+
+
+def test_consecutive_portions_are_stretches_of_the_rows_and_each_is_permuted() -> None:
+    plan = schedule(portions="consecutive")
+    stretches = [partition(plan, t) for t in (1, 2, 3)]
+    assert [sorted(s) for s in stretches] == [list(range(10)), list(range(10, 20)), list(range(20, 29))]
+    assert all(s != sorted(s) for s in stretches)
+    assert [p - 10 for p in stretches[1]] != stretches[0]
+    assert [partition(schedule(portions="consecutive"), t) for t in (1, 2, 3)] == stretches
+    assert partition(schedule(portions="consecutive", seed=6), 1) != stretches[0]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_last_batch_that_is_dropped_is_no_step(epochs: int) -> None:
+    """10 and 9 prompts by 4: two batches, and 2 or 1 prompts are left over in each epoch; by 3, 9 prompts are three batches."""
+    plan = schedule(batch_size=4, epochs=epochs, last_batch="drop")
+    assert [[w.prompts for w in plan.windows(t)] for t in (1, 3)] == [[4, 4] * epochs] * 2
+    assert [plan.steps(t) for t in (1, 3)] == [2 * epochs] * 2
+    assert plan.total_steps() == 6 * epochs
+    assert [w.slices for w in plan.windows(1)][:2] == [w.slices for w in schedule(batch_size=4).windows(1)][:2]
+    assert schedule(last_batch="drop", epochs=epochs).steps(3) == schedule(epochs=epochs).steps(3) == 3 * epochs

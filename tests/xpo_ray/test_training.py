@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -17,14 +18,14 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from tests import tables
 from xpo_ray.adapters import merged, read_adapter
-from xpo_ray.algorithms import Row
+from xpo_ray.algorithms import Row, row_of_iteration
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import TrainingDiverged
 from xpo_ray.lanes import Lanes
 from xpo_ray.logprobs import plain
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
-from xpo_ray.spec.algorithm import DpoObjective, IpoObjective, SppoObjective
+from xpo_ray.spec.algorithm import AlgorithmSpec, DpoObjective, IpoObjective, SppoObjective
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 from xpo_ray.spec.training import TrainingSpec
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LOG_2 = math.log(2)
 BETA, KAPPA, RATE = 0.5, 0.05, 1e-2
 SPEC = TrainingSpec(adam_epsilon=1e-3, weight_decay=0.1, max_grad_norm=0.5)
+RMSPROP = SPEC.model_copy(update={"optimizer": "rmsprop", "rmsprop_alpha": 0.9, "rmsprop_epsilon": 1e-3})
 ROW = Row(
     draws=(),
     dataset_candidates=True,
@@ -153,6 +155,31 @@ class ByHand:
         return norm
 
 
+class ByHandWithRmsprop(ByHand):
+    """The same with RMSprop: v ← α v + (1 − α) g², w ← w − rate · g / (√v + ε), with λw in the clipped gradient."""
+
+    def update(self, weights: list[Tensor], grads: list[Tensor]) -> float:
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads))
+        self.v = self.v or [torch.zeros_like(g) for g in grads]
+        with torch.no_grad():
+            for i, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
+                g = grad * min(1.0, RMSPROP.max_grad_norm / (norm + 1e-6)) + RMSPROP.weight_decay * weight
+                self.v[i] = 0.9 * self.v[i] + 0.1 * g**2
+                weight.sub_(RATE * g / (self.v[i].sqrt() + 1e-3))
+        return norm
+
+
+def test_three_steps_of_rmsprop_are_those_written_out_by_hand(model_folder: Path) -> None:
+    table = shard(MIXED, model_folder)
+    mine, hand = trainer(model_folder, RMSPROP), ByHandWithRmsprop(load_model(model_folder, "float32"))
+    for step in (1, 2, 3):
+        result = mine.step(order(whole(table, step)), [table])
+        assert result.metrics["loss"] == pytest.approx(sum(hand.step(table)[:2]), abs=1e-5)
+    for ours, theirs in zip(mine.model.parameters(), hand.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+    assert [set(state) for state in mine.optimizer.state.values()] == [{"step", "square_avg"}] * len(parameters(mine))
+
+
 @pytest.mark.parametrize("preferences", [MIXED, RICH], ids=["mixed", "rich"])
 def test_three_steps_are_those_written_out_by_hand(model_folder: Path, preferences: list[dict[str, Any]]) -> None:
     table = shard(preferences, model_folder)
@@ -230,6 +257,23 @@ def test_training_raises_the_chosen_over_the_rejected(model_folder: Path) -> Non
         metrics = one.step(order(whole(table, step), comparator="none", kappa=0.0), [table]).metrics
     assert metrics["rewards/margins"] > 0.1
     assert metrics["rewards/accuracies"] == 1.0
+
+
+def test_a_step_takes_the_beta_of_its_iteration(tmp_path: Path, model_folder: Path) -> None:
+    """From one checkpoint: z is the same, β z and the loss of a single pair, log(1 + exp(−β z)), follow β."""
+    spec = TypeAdapter[Any](AlgorithmSpec).validate_python({"kind": "selm", "alpha": 0.0, "beta": [0.5, 0.1]})
+    table = shard(MIXED[:1], model_folder)
+    moved = trainer(model_folder)
+    moved.step(order(whole(table)), [table])
+    moved.save(tmp_path, {"step": 1}, optimizer=False)
+    told = {}
+    for iteration, beta in ((1, 0.5), (2, 0.1)):
+        row = row_of_iteration(spec, iteration)
+        given = StepOrder(whole(table, 2), 2, RATE, 0.0, row)
+        told[beta] = trainer(tmp_path / "model").step(given, [table]).metrics
+        assert told[beta]["loss"] == pytest.approx(math.log1p(math.exp(-told[beta]["rewards/margins"])), rel=1e-5)
+    assert told[0.5]["rewards/margins"] == pytest.approx(5 * told[0.1]["rewards/margins"], rel=1e-6)
+    assert told[0.1]["rewards/margins"] > 0
 
 
 def test_the_bonus_takes_mass_away_from_the_comparator(model_folder: Path) -> None:
@@ -330,15 +374,18 @@ def test_a_window_without_the_shard_of_a_slice_is_refused(model_folder: Path) ->
         trainer(model_folder).step(order(window), [table])
 
 
-def test_training_goes_on_bit_by_bit_from_a_checkpoint_between_two_steps(tmp_path: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize("spec", [SPEC, RMSPROP], ids=["adamw", "rmsprop"])
+def test_training_goes_on_bit_by_bit_from_a_checkpoint_between_two_steps(
+    tmp_path: Path, model_folder: Path, spec: TrainingSpec
+) -> None:
     table = shard(MIXED, model_folder)
-    undisturbed = trainer(model_folder)
+    undisturbed = trainer(model_folder, spec)
     undisturbed.step(order(whole(table)), [table])
     undisturbed.save(tmp_path, {"step": 1}, optimizer=True)
     rest = [undisturbed.step(order(whole(table, step)), [table]) for step in (2, 3)]
 
     origin = ModelSpec(path=str(model_folder))
-    resumed = Trainer(SPEC, str(tmp_path / "model"), "float32", origin=origin)
+    resumed = Trainer(spec, str(tmp_path / "model"), "float32", origin=origin)
     resumed.restore_state(tmp_path)
     again = [resumed.step(order(whole(table, step)), [table]) for step in (2, 3)]
     assert unchanged(resumed, parameters(undisturbed))

@@ -36,7 +36,7 @@ from xpo_ray.recomputation import recompute_layers
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder, StepResult, WindowExamples, diverged_norm
-from xpo_ray.training import adamw, canary_logp
+from xpo_ray.training import canary_logp, optimizer_of
 
 NOBODY = PromptGroup([0], ([0],))
 """What a rank computes on that has no examples left; it counts for nothing."""
@@ -92,10 +92,10 @@ class GroupTrainer:
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def reset_optimizer(self) -> None:
-        """Forget the moments of AdamW, as at the border of an iteration."""
+        """Forget the moments, as at the border of an iteration."""
         rows = [p for p in self.trained if isinstance(p, DTensor)]
         vectors = [p for p in self.trained if not isinstance(p, DTensor)]
-        self.optimizer = adamw(self.spec, [{"params": kind} for kind in (rows, vectors) if kind])
+        self.optimizer = optimizer_of(self.spec, [{"params": kind} for kind in (rows, vectors) if kind])
 
     def step(self, order: StepOrder, shards: Sequence[pa.Table]) -> StepResult:
         """One optimizer step on a window; `shards` are the SCORED tables of its slices, in order.

@@ -85,7 +85,7 @@ def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> Ro
 
 
 def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
-    """Weights, those trained with gradients and two moments of AdamW in float32, and one micro-batch. Of several workers each
+    """Weights, those trained with gradients and moments in float32, and one micro-batch. Of several workers each
     holds its rows of the first, and computes with what it gathers of them."""
     workers = trainer_workers(spec, gpus_here())
     held = {name: -(-count // workers) for name, count in _trainer_weights(spec, size).items()}
@@ -108,9 +108,9 @@ def _trainer_weights(spec: RunSpec, size: ModelSize) -> dict[str, int]:
     if size.parameters is None:
         return {}
     if size.adapted is None:
-        return trained_bytes("weights", size.parameters)
+        return trained_bytes("weights", size.parameters, spec.training.optimizer)
     base = {"weights": BYTES[spec.model.dtype] * size.parameters}
-    return base | trained_bytes("adapter", size.adapted.parameters)
+    return base | trained_bytes("adapter", size.adapted.parameters, spec.training.optimizer)
 
 
 def gathered_bytes(parameters: int, sizes: Architecture | None) -> int:
@@ -185,9 +185,9 @@ def engine_weight_bytes(spec: RunSpec, count: int) -> int:
     return (2 if spec.model.lora is not None else 4 + 2) * count
 
 
-def trained_bytes(name: str, count: int) -> dict[str, int]:
-    """What is trained, its gradients, and two moments of AdamW, in float32."""
-    return {name: 4 * count, "gradients": 4 * count, "optimizer": 8 * count}
+def trained_bytes(name: str, count: int, optimizer: str) -> dict[str, int]:
+    """What is trained, its gradients, and the moments, two of AdamW and one of RMSprop, in float32."""
+    return {name: 4 * count, "gradients": 4 * count, "optimizer": (4 if optimizer == "rmsprop" else 8) * count}
 
 
 def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:

@@ -37,6 +37,8 @@ def iterations(spec: RunSpec, prompts: int) -> tuple[IterationWork, ...]:
         batch_size=spec.training.batch_size,
         epochs=spec.training.epochs,
         data=tuple(row_of_iteration(spec.algorithm, t).data for t in range(1, partitions + 1)),
+        portions=spec.data.portions,
+        last_batch=spec.training.last_batch,
     )
     return tuple(_iteration(spec, schedule, t) for t in range(1, partitions + 1))
 

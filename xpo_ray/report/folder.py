@@ -14,7 +14,7 @@ from xpo_ray.report.history import History
 from xpo_ray.report.tables import CommittedTables
 from xpo_ray.reporting import read_journals
 from xpo_ray.results import Result, read_result, tier_of
-from xpo_ray.spec.run import RunSpec
+from xpo_ray.spec.run import RunSpec, at_iteration
 from xpo_ray.storage import read_json
 
 
@@ -55,9 +55,9 @@ class RunFolder:
     def name(self) -> str:
         return str(self.spec["name"])
 
-    @property
-    def beta(self) -> float:
-        return float(self.spec["algorithm"]["beta"])
+    def beta(self, iteration: int) -> float:
+        """β of iteration 1..T."""
+        return at_iteration(self.run_spec.algorithm.beta, iteration)
 
     @cached_property
     def result(self) -> Result | None:

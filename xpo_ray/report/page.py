@@ -88,9 +88,16 @@ def _algorithm(run: RunFolder) -> str:
     """The algorithm with the constants that decide what it learns."""
     algorithm = run.spec["algorithm"]
     kappas = list(dict.fromkeys(float(e["kappa"]) for _, e in sorted(run.history.iterations.items())))
-    told = f"κ = {kappas[0]:g}" if len(kappas) == 1 else f"κ from {kappas[0]:g} to {kappas[-1]:g}" if kappas else ""
-    parts = [f"{algorithm['kind']}, objective {algorithm['objective']['kind']}", f"β = {run.beta:g}", told]
+    betas = list(dict.fromkeys(run.beta(t) for t in sorted(run.history.iterations) or [1]))
+    parts = [f"{algorithm['kind']}, objective {algorithm['objective']['kind']}", _told("β", betas), _told("κ", kappas)]
     return ", ".join(p for p in parts if p)
+
+
+def _told(name: str, values: list[float]) -> str:
+    """A constant, or the first and last of one that changes with the iterations."""
+    if not values:
+        return ""
+    return f"{name} = {values[0]:g}" if len(values) == 1 else f"{name} from {values[0]:g} to {values[-1]:g}"
 
 
 def _policy(scripts: tuple[str, ...]) -> str:

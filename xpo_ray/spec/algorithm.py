@@ -79,8 +79,8 @@ ObjectiveSpec = Annotated[
 class Row(Spec):
     """What every algorithm has."""
 
-    beta: PositiveFloat = 0.1
-    """Strength of the KL regularisation to the reference."""
+    beta: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = 0.1
+    """Strength of the KL regularisation to the reference; one value, or one for each iteration."""
     objective: ObjectiveSpec = DpoObjective()
     ties: Literal["mask", "drop", "first"] = "mask"
     """`mask`: no preference term, the bonus stays. `drop`: neither. `first`: the earlier candidate counts as the better."""
@@ -126,7 +126,8 @@ class OnlineDpoAlgorithm(Row):
     kind: Literal["online_dpo"]
     draws: int = Field(2, ge=2)
     """K."""
-    pairing: Literal["best_worst", "best_random", "max_margin"] = "best_worst"
+    pairing: Literal["best_worst", "best_second", "best_random", "max_margin"] = "best_worst"
+    """What the best draw is paired with; `max_margin` takes the pair that the judge is surest of."""
 
 
 class DpoAlgorithm(Row):
@@ -156,7 +157,7 @@ class CustomAlgorithm(Row):
     draws: tuple[DrawSpec, ...] = ()
     dataset_candidates: bool = False
     """The dataset's chosen and rejected are candidates too."""
-    pairing: Literal["best_worst", "best_random", "max_margin", "given"] = "best_worst"
+    pairing: Literal["best_worst", "best_second", "best_random", "max_margin", "given"] = "best_worst"
     """`given`: the dataset's pair, unjudged."""
     reference: Literal["fixed", "previous", "ema"] = "fixed"
     ema_decay: float = Field(0.4, ge=0.0, lt=1.0)

@@ -12,6 +12,7 @@ class Spec(BaseModel):
 
 
 OPERATIONAL = "x-operational"
+LATER = "x-later"
 
 
 def operational(default: Any, **constraints: Any) -> Any:
@@ -19,14 +20,22 @@ def operational(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={OPERATIONAL: True}, **constraints)
 
 
+def later(default: Any, **constraints: Any) -> Any:
+    """A field that decides the result and came after runs had been made without it: at its default, which is what was done
+    before, it is no part of a run's identity, so that those runs can be resumed."""
+    return Field(default, json_schema_extra={LATER: True}, **constraints)
+
+
 def decisive(spec: BaseModel) -> dict[str, Any]:
-    """The part of a spec that decides the result: all fields but the operational ones, as plain JSON data."""
+    """The part of a spec that decides the result: all fields but the operational ones, and later ones only where they differ
+    from their default, as plain JSON data."""
     out: dict[str, Any] = {}
     for name, field in type(spec).model_fields.items():
         extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get(OPERATIONAL):
-            continue
+        marks = extra if isinstance(extra, dict) else {}
         value = getattr(spec, name)
+        if marks.get(OPERATIONAL) or (marks.get(LATER) and value == field.default):
+            continue
         out[name] = decisive(value) if isinstance(value, BaseModel) else _plain(value)
     return out
 

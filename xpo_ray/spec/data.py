@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from xpo_ray.spec.base import Spec, operational
+from xpo_ray.spec.base import Spec, later, operational
 
 
 class LoraSpec(Spec):
@@ -97,6 +97,9 @@ class DataSpec(Spec):
     partitions: int | None = Field(None, ge=1)
     """Portions of the prompt set, one per iteration; sizes differ by at most one. Default: 3 for selm, iterative_dpo and
     sdpo, 1 for dpo and custom; for xpo and online_dpo as many as there are windows (fully online)."""
+    portions: Literal["mixed", "consecutive"] = later("mixed")
+    """`mixed`: the seed permutes all rows, which are then cut. `consecutive`: partition t is the t-th stretch of the rows as
+    they are read, such as one repository for each iteration, and the seed permutes within it."""
     shard_size: int = Field(64, ge=1)
     """Prompts that flow through the actors as one object."""
     max_prompt_tokens: int = Field(512, ge=1)

@@ -77,6 +77,21 @@ class RunSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _a_dropped_batch_is_not_read_again(self) -> Self:
+        from xpo_ray.algorithms import rows
+
+        if self.training.last_batch == "drop" and self.online:
+            raise ValueError(
+                "training.last_batch: drop needs data.partitions: in a fully online run each batch is a partition"
+            )
+        if self.training.last_batch == "drop" and any(row.data == "accumulate" for row in rows(self)):
+            raise ValueError(
+                "training.last_batch: drop needs algorithm.data: fresh: what is left over of an iteration is not judged to the "
+                "end, and accumulate reads it again; use last_batch: keep"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warmup_leaves_iterations(self) -> Self:
         if self.algorithm.warmup_iterations and self.partitions is None:
             raise ValueError(
@@ -92,6 +107,7 @@ class RunSpec(Spec):
     def _per_iteration(self) -> dict[str, Any]:
         return {
             "training.learning_rate": self.training.learning_rate,
+            "algorithm.beta": self.algorithm.beta,
             "algorithm.alpha": getattr(self.algorithm, "alpha", None),
             "algorithm.kappa": getattr(self.algorithm, "kappa", None),
         }

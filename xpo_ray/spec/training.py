@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from xpo_ray.spec.base import Spec, operational
+from xpo_ray.spec.base import Spec, later, operational
 from xpo_ray.spec.judge import JudgeSpec
 
 
@@ -36,13 +36,22 @@ class TrainingSpec(Spec):
     batch_size: int = Field(64, ge=1)
     epochs: int = Field(1, ge=1)
     """Passes over each partition."""
+    last_batch: Literal["keep", "drop"] = later("keep")
+    """What to do about the end of an epoch that is less than a batch: `keep` makes a smaller step of it; `drop` none, as the
+    Trainer of transformers does where gradients are accumulated."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the steps over which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "rmsprop"] = later("adamw")
+    """`rmsprop` keeps one moment in place of two: what DPO's first code and SPPO's train with."""
     weight_decay: NonNegativeFloat = 0.0
+    """Of `adamw` beside the gradient's step; of `rmsprop` an L2 penalty in the gradient."""
     adam_beta1: float = Field(0.9, ge=0.0, lt=1.0)
     adam_beta2: float = Field(0.999, ge=0.0, lt=1.0)
     adam_epsilon: PositiveFloat = 1e-8
+    rmsprop_alpha: float = later(0.99, ge=0.0, lt=1.0)
+    """Share of the old mean of squares: v ← α v + (1 − α) g², the step is g / (√v + ε)."""
+    rmsprop_epsilon: PositiveFloat = later(1e-8)
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this L2 norm."""
     micro_batch_tokens: int = operational(2048, ge=1)

@@ -11,6 +11,7 @@ from xpo_ray.api.attempts.endings import conclude
 from xpo_ray.api.attempts.store import begin_attempt
 from xpo_ray.api.cluster.capacity import Totals
 from xpo_ray.api.database.tables import Attempt, Key, Run
+from xpo_ray.api.runs.life import move
 from xpo_ray.api.runs.queue import admit_waiting
 from xpo_ray.api.services import Services
 from xpo_ray.run_states import after_attempt, backoff_s
@@ -52,6 +53,32 @@ def test_a_full_disk_never_fails_a_run_which_waits_longer_each_time(queued: Serv
     assert run.waiting_for.startswith(
         "attempt 8 died of disk_full: the disk of /runs is full; the next one starts when"
     )
+
+
+def test_a_run_that_finds_no_room_twenty_times_in_a_row_pauses_and_counts_anew_when_it_is_resumed(
+    queued: Services, clock: SettableClock
+) -> None:
+    for n in range(1, 20):
+        assert die(queued, FULL).status == "starting", n
+    run = die(queued, FULL)
+    assert (run.status, run.attempt, run.fruitless, run.error) == ("paused", 20, 0, None)
+    assert run.waiting_for is not None
+    assert run.waiting_for.startswith("20 attempts in a row found no room; make some, then resume the run")
+    assert "/runs is full" in run.waiting_for
+    clock.advance(seconds=60)
+    with queued.database.write() as session:
+        move(session, session.get_one(Run, RUN), "queued", queued.clock(), why="asked to resume")
+    assert die(queued, FULL).status == "starting"
+
+
+def test_an_attempt_with_progress_begins_the_count_anew(queued: Services) -> None:
+    for n in range(1, 30):
+        with queued.database.write() as session:
+            run = session.get_one(Run, RUN)
+            attempt, _ = begin_attempt(session, run, queued.clock())
+            attempt.progressed = n == 15
+            conclude(queued, session, run, attempt, "died", FULL)
+            assert run.status == "starting", n
 
 
 def test_other_deaths_count_on_from_where_they_were(queued: Services) -> None:

@@ -3,18 +3,21 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from tests.api.clock import SettableClock
 from tests.api.conftest import Headers, MakeKey
 from tests.api.rows import add_run
 from xpo_ray.api.auth import Principal
+from xpo_ray.api.database.connection import Database
 from xpo_ray.api.database.tables import Run
 from xpo_ray.api.idempotency import Idempotency
 from xpo_ray.api.problems import Refusal
@@ -221,6 +224,37 @@ def test_submissions_at_the_same_time_do_not_exceed_a_quota_together(
     late.join(60)
     assert [r.code for r in refused] == ["quota_exceeded"], both_databases
     assert [r["id"] for r in api.get("/v1/runs", headers=headers).json()["items"]] == ["run_a"]
+
+
+def test_several_services_together_never_take_more_than_the_limit_of_queued_runs(
+    both_databases: str, api: TestClient, services: Services, submitter: Headers, submission: dict[str, Any]
+) -> None:
+    """24 submissions at once to two processes of a service, as far as PostgreSQL knows; on SQLite there is one."""
+    settings = services.settings
+    narrow = settings.model_copy(update={"limits": settings.limits.model_copy(update={"queued_runs": 5})})
+    count = 2 if both_databases == "postgres" else 1
+    both = [Services(narrow, Database(settings.database), clock=services.clock) for _ in range(count)]
+    key_id = api.get("/v1/keys/self", headers=submitter).json()["id"]
+    caller = Principal(key_id, "test", frozenset({"submit"}), Quotas(), "key")
+    asked, together = Submission.model_validate(submission), threading.Barrier(24)
+    spec = resolved(services, asked.spec, [], "run_x").model_dump(mode="json")
+
+    def submit(i: int) -> str:
+        of = both[i % len(both)]
+        together.wait(60)
+        try:
+            Idempotency(f"key {i}", "").answer(of, caller, lambda c: enqueue(c, of, caller, f"run_{i}", asked, spec))
+        except Refusal as error:
+            return error.code
+        return "taken"
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = Counter(pool.map(submit, range(24)))
+    for of in both:
+        of.database.close()
+    assert answers == {"taken": 5, "quota_exceeded": 19}
+    with services.database.read() as session:
+        assert session.scalar(select(func.count()).where(Run.status == "queued")) == 5
 
 
 def test_a_parent_stays_while_its_fork_is_there(

@@ -17,7 +17,7 @@ from tests.tiny import tiny_model_folder
 from tests.xpo_ray.architectures import GPT2_SIZES, SIZES
 from tests.xpo_ray.group import work
 from tests.xpo_ray.group.together import Together
-from tests.xpo_ray.test_training import MIXED, RICH, SPEC, harmed, order, shard, whole
+from tests.xpo_ray.test_training import MIXED, RICH, RMSPROP, SPEC, harmed, order, shard, whole
 from xpo_ray.checkpoints import load_model, save_tokenizer
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.spec.algorithm import IpoObjective
@@ -133,20 +133,23 @@ def test_an_adapter_steps_as_in_one_worker_and_goes_on_from_its_checkpoint(
     assert [back.step(*s).metrics["loss"] for s in given[2:]] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_run_goes_on_with_another_number_of_workers(two: Together, model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [SPEC, RMSPROP], ids=["adamw", "rmsprop"])
+def test_a_run_goes_on_with_another_number_of_workers(
+    two: Together, model_folder: Path, tmp_path: Path, spec: TrainingSpec
+) -> None:
     origin, table = model(model_folder), shard(MIXED, model_folder)
     given = windows(table, [[0, 1, 2, 3], [3], [0, 1], [1, 3]])
-    one, _ = compared(two, given[:2], SPEC, origin)
+    one, _ = compared(two, given[:2], spec, origin)
     one.save(tmp_path / "one", {"step": 2}, optimizer=True)
     two.all(work.save, "compared", tmp_path / "two")
     expected = [one.step(*step).metrics["loss"] for step in given[2:]]
     kept_on, _ = two.all(work.steps, "compared", given[2:])
     for kind in ("one", "two"):
-        two.all(work.make, "resumed", SPEC, origin, str(tmp_path / kind / "model"), tmp_path / kind)
+        two.all(work.make, "resumed", spec, origin, str(tmp_path / kind / "model"), tmp_path / kind)
         resumed, _ = two.all(work.steps, "resumed", given[2:])
         assert [m["loss"] for m in resumed] == pytest.approx(expected, rel=1e-5)
     assert resumed == kept_on
-    single = alone(SPEC, origin, tmp_path / "two" / "model")
+    single = alone(spec, origin, tmp_path / "two" / "model")
     single.restore_state(tmp_path / "two")
     assert [single.step(*step).metrics["loss"] for step in given[2:]] == pytest.approx(expected, rel=1e-5)
 

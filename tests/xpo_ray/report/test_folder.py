@@ -20,7 +20,7 @@ def test_a_folder_that_is_no_run_is_refused_with_what_is_missing(tmp_path: Path)
 
 def test_a_finished_run_has_succeeded(tmp_path: Path) -> None:
     run = RunFolder.open(small_run(tmp_path))
-    assert (run.status, run.name, run.beta) == ("succeeded", "by-hand", 0.5)
+    assert (run.status, run.name, run.beta(1)) == ("succeeded", "by-hand", 0.5)
     assert run.result is not None
     assert run.tier == "exact"
 

@@ -162,9 +162,19 @@ def test_per_iteration_lists_have_one_value_per_iteration() -> None:
     spec = parse_spec(changed("training.learning_rate", ["5e-7", 3e-7, 1e-7]))
     assert [at_iteration(spec.training.learning_rate, t) for t in (1, 2, 3)] == [5e-7, 3e-7, 1e-7]
     assert at_iteration(parse_spec(changed("training.learning_rate", [2e-7])).training.learning_rate, 3) == 2e-7
-    for path in ("training.learning_rate", "algorithm.alpha"):
+    for path in ("training.learning_rate", "algorithm.alpha", "algorithm.beta"):
         with pytest.raises(SpecError, match=rf"{path} has 2 values, the run has 3 iterations; give one value"):
             parse_spec(changed(path, [1e-5, 1e-6]))
+
+
+def test_a_dropped_last_batch_needs_partitions_and_fresh_pairs() -> None:
+    raw = changed("algorithm", {"kind": "xpo", "data": "accumulate"})
+    raw["training"] = raw.get("training", {}) | {"last_batch": "drop"}
+    with pytest.raises(SpecError, match=r"last_batch: drop needs algorithm\.data: fresh"):
+        parse_spec(raw)
+    raw["algorithm"], raw["data"]["partitions"] = {"kind": "xpo"}, None
+    with pytest.raises(SpecError, match=r"last_batch: drop needs data\.partitions"):
+        parse_spec(raw)
 
 
 def test_a_fully_online_run_takes_no_list() -> None:

@@ -26,6 +26,7 @@ PAPERS = (
     "phi-3-selm",
     "online-rlhf-k8",
     "xpo-llama-3-8b",
+    "sppo-mistral-7b",
 )
 
 
@@ -101,6 +102,7 @@ def test_a_baseline_names_the_recipe_that_has_the_sources(name: str) -> None:
         ("zephyr-7b-iterative-dpo", [0.0] * 4),
         ("llama-3-8b-iterative-dpo", [0.0] * 3),
         ("online-rlhf-k8", [0.0] * 3),
+        ("sppo-mistral-7b", [0.0] * 3),
     ],
 )
 def test_kappa_of_each_iteration_is_that_of_the_source(name: str, kappa: list[float]) -> None:
@@ -110,19 +112,19 @@ def test_kappa_of_each_iteration_is_that_of_the_source(name: str, kappa: list[fl
 @pytest.mark.parametrize(
     ("name", "partitions", "rates", "steps", "authors_steps"),
     [
-        ("zephyr-7b-selm", [15_284] * 3 + [15_283], [5e-7, 5e-7, 5e-7, 1e-7], 60, accelerated_steps(15_283, 8, 4)),
-        ("llama-3-8b-selm", [20_379] + [20_378] * 2, [5e-7, 3e-7, 1e-7], 160, accelerated_steps(20_378, 4, 4)),
-        ("phi-3-selm", [20_379] + [20_378] * 2, [5e-7, 3e-7, 1e-7], 160, accelerated_steps(20_378, 4, 4)),
+        ("zephyr-7b-selm", [15_284] * 3 + [15_283], [5e-7, 5e-7, 5e-7, 1e-7], 59, accelerated_steps(15_283, 8, 4)),
+        ("llama-3-8b-selm", [20_379] + [20_378] * 2, [5e-7, 3e-7, 1e-7], 159, accelerated_steps(20_378, 4, 4)),
+        ("phi-3-selm", [20_379] + [20_378] * 2, [5e-7, 3e-7, 1e-7], 159, accelerated_steps(20_378, 4, 4)),
     ],
 )
-def test_selms_iterations_have_the_papers_rates_and_one_step_more_than_the_code(
+def test_selms_iterations_have_the_papers_rates_and_the_codes_steps(
     name: str, partitions: list[int], rates: list[float], steps: int, authors_steps: int
 ) -> None:
     spec = recipe(name)
     work = iterations(spec, ULTRAFEEDBACK)
     assert [w.prompts for w in work] == partitions
     assert [w.steps for w in work] == [steps] * len(partitions)
-    assert steps == authors_steps + 1
+    assert steps == authors_steps
     assert peaks(spec, ULTRAFEEDBACK) == pytest.approx(rates)
     assert plan(spec).steps == steps * len(partitions)
 
@@ -153,12 +155,30 @@ def test_online_rlhf_ranks_eight_draws_and_starts_each_iteration_anew() -> None:
     assert (row.pairing, row.ties, row.reference) == ("best_worst", "drop", "previous")
     assert not row.needs_pairs
     work = iterations(spec, 60_000)
-    assert [(w.prompts, w.draws, w.windows, w.steps) for w in work] == [(20_000, 160_000, 157, 314)] * 3
+    assert [(w.prompts, w.draws, w.windows, w.steps) for w in work] == [(20_000, 160_000, 156, 312)] * 3
     assert accelerated_steps(20_000, 1, 16) == 156
     assert peaks(spec, 60_000) == pytest.approx([5e-7] * 3)
     assert learning_rate(spec, schedule_of(spec, 60_000), 2, 1) == 5e-7  # no warm-up
-    papers = recipe("online-rlhf-k8", "algorithm.reference=fixed", "algorithm.data=accumulate")
+    papers = recipe(
+        "online-rlhf-k8", "algorithm.reference=fixed", "algorithm.data=accumulate", "training.last_batch=keep"
+    )
     assert [w.steps for w in iterations(papers, 60_000)] == [2 * 157, 2 * 313, 2 * 469]
+
+
+def test_every_iteration_of_the_rlhflow_recipes_has_a_repository_of_its_own() -> None:
+    for name in ("online-rlhf-k8", "xpo-llama-3-8b"):
+        schedule = schedule_of(recipe(name), 60_000)
+        rows = [schedule.shard_prompts(t, k) for t in (1, 2, 3) for k in (0, schedule.shards(t) - 1)]
+        assert [int(r.min()) // 20_000 == int(r.max()) // 20_000 == i // 2 for i, r in enumerate(rows)] == [True] * 6
+
+
+def test_sppo_trains_on_win_probabilities_of_five_draws_with_rmsprop() -> None:
+    spec = recipe("sppo-mistral-7b")
+    row = algorithm_row(spec.algorithm)
+    assert (row.objective.kind, row.beta, row.draws[0].samples, row.reference) == ("sppo", 0.001, 5, "previous")
+    assert (spec.training.optimizer, spec.training.rmsprop_alpha) == ("rmsprop", 0.99)
+    assert iterations(spec, ULTRAFEEDBACK)[1].steps == math.ceil(20_378 / 64)
+    assert learning_rate(spec, schedule_of(spec, ULTRAFEEDBACK), 3, 32) == pytest.approx(5e-7)  # the end of the warm-up
 
 
 def test_xpo_has_a_fixed_reference_and_trains_on_all_pairs_so_far() -> None:
@@ -187,11 +207,12 @@ def test_xpo_and_online_rlhf_share_prompts_lengths_and_reward_model() -> None:
     assert not {path.split(".")[0] for path in between("xpo-llama-3-8b", "online-rlhf-k8")} & shared
 
 
-@pytest.mark.parametrize("name", ["zephyr-7b-selm", "online-rlhf-k8", "xpo-llama-3-8b"])
+@pytest.mark.parametrize("name", ["zephyr-7b-selm", "online-rlhf-k8", "xpo-llama-3-8b", "sppo-mistral-7b"])
 def test_a_recipes_columns_and_lengths_fit_rows_of_its_datasets_form(name: str, tmp_path: Path) -> None:
     """As in UltraFeedback-binarized, and as the prompt sets of RLHFlow: a list of messages under context_messages."""
     prompts = [{"context_messages": pair["chosen"][:1]} for pair in tiny_pairs(48)]
-    rows = tiny_pairs(48) if name == "zephyr-7b-selm" else prompts
+    texts = [{"prompt": f"Say {i}."} for i in range(48)]
+    rows = {"zephyr-7b-selm": tiny_pairs(48), "sppo-mistral-7b": texts}.get(name, prompts)
     source = {"kind": "files", "path": str(write_parquet(tmp_path / "rows.parquet", rows))}
     changes = {
         "model.path": tiny_model_folder(tmp_path / "model"),

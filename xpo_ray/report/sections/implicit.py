@@ -47,10 +47,11 @@ def implicit_rewards(run: RunFolder, iteration: int) -> Rewards:
     now, base = run.tables.held_out(iteration), run.tables.held_out(0)
     place = {row: i for i, row in enumerate(base["row"].tolist())}
     at = np.array([place.get(row, -1) for row in now["row"].tolist()], dtype=np.int64)
-    rewards = {"draws": run.beta * (now["logp"] - now["base_logp"])}
+    beta = run.beta(iteration)
+    rewards = {"draws": beta * (now["logp"] - now["base_logp"])}
     for name in ("chosen", "rejected"):
         before = np.where(at >= 0, base[f"{name}_logp"][at], np.nan)
-        rewards[name] = run.beta * (now[f"{name}_logp"] - before)
+        rewards[name] = beta * (now[f"{name}_logp"] - before)
     return rewards
 
 

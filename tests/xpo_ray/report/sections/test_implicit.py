@@ -32,6 +32,15 @@ def test_the_base_s_log_probs_are_taken_off_by_row_and_beta_multiplies(tmp_path:
     assert np.isnan(rewards["chosen"][2])  # the base has not said what it thinks of row 8
 
 
+def test_beta_is_that_of_the_iteration(tmp_path: Path) -> None:
+    algorithm = {"kind": "selm", "beta": [0.5, 0.25], "alpha": 0.01}
+    with attempt_in(tmp_path, algorithm=algorithm) as run:
+        for t in range(3):
+            put_held_out(run.attempt, t, [judged_row(0, logp=-1.0)])
+    opened = RunFolder.open(tmp_path)
+    assert [implicit_rewards(opened, t)["draws"].tolist() for t in (1, 2)] == [[1.0], [0.5]]  # β · (−1 − −3)
+
+
 def test_chosen_rejected_draws_and_margins_are_drawn_for_each_iteration(tmp_path: Path) -> None:
     section = implicit(RunFolder.open(small_run(tmp_path)), None)
     drawn = {f.title: [(t["name"], t["y"]) for t in f.chart["data"]] for f in figures(section)}
