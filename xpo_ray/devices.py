@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 CPU = torch.device("cpu")
 _instead: torch.device | None = None
@@ -16,6 +17,25 @@ def own_device() -> torch.device:
     if _instead is not None:
         return _instead
     return torch.device("cuda", 0) if torch.cuda.is_available() else CPU
+
+
+def computing_dtype(tensor: Tensor) -> torch.dtype:
+    """In which type a matrix product with a tensor is computed: that of autocast where it is on, else its own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def emptied(device: torch.device) -> None:
+    """Give back what torch holds of a GPU's memory for later tensors; a CPU's has no such store."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a GPU that new tensors can have."""
+    free, _ = torch.cuda.mem_get_info(device)
+    unused: int = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + unused
 
 
 @contextmanager
