@@ -22,7 +22,8 @@ def own_device() -> torch.device:
 def computing_dtype(tensor: Tensor) -> torch.dtype:
     """In which type a matrix product with a tensor is computed: that of autocast where it is on, else its own."""
     kind = tensor.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if casts else tensor.dtype
 
 
 def emptied(device: torch.device) -> None:
