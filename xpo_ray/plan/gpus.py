@@ -134,9 +134,9 @@ def _check(spec: RunSpec, wanted: list[_Wanted]) -> None:
             )
         if w.whole and resources.layout == "colocated":
             parallel = resources.engine_tensor_parallel
-            why = f"resources.engine_tensor_parallel {parallel}" if parallel > 1 else f"{w.each:g} GPUs for each"
+            why = f"resources.engine_tensor_parallel {parallel}" if parallel > 1 else f"{w.each:g} for each process"
             raise SpecError(
-                f"resources.layout: colocated shares each GPU among all roles, and the {w.role} asks for whole ones ({why}); "
+                f"resources.layout: colocated shares each GPU among all roles, and the {w.role} asks for whole ones: {why}; "
                 "set resources.layout: dedicated, or leave that out"
             )
     if resources.engine_tensor_parallel > 1 and spec.sampling.engine == "transformers":
