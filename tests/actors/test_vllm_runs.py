@@ -33,6 +33,7 @@ def served_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder, raw)
 
 
+@pytest.mark.long
 def test_selm_runs_to_its_end_with_vllm_and_says_that_it_cannot_be_repeated_bit_by_bit(served_world: World) -> None:
     ran = served_world.run("selm")
     first = [s for s in ran.heard.of(StepDone) if s.step == 1]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
 
 Found = TypeVar("Found")
 
@@ -32,6 +33,8 @@ class Batch:
 
     prompts: Sequence[Sequence[int]]
     params: Sequence[SamplingParams]
+    adapter: LoRARequest | None = None
+    """Of all of them; None: the weights themselves."""
     done: Future[list[RequestOutput]] = field(default_factory=Future)
     outputs: dict[int, RequestOutput] = field(default_factory=dict)
 
@@ -58,9 +61,11 @@ class Pump:
         threading.Thread(target=self._run, args=(make, made), name="vllm", daemon=True).start()
         made.result()
 
-    def complete(self, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+    def complete(
+        self, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams], adapter: LoRARequest | None = None
+    ) -> list[RequestOutput]:
         """One output per prompt, in order. Raises ValueError for a request that the engine refuses, or EngineBroken."""
-        batch = Batch(prompts, params)
+        batch = Batch(prompts, params, adapter)
         self._send(batch)
         return batch.done.result()
 
@@ -119,7 +124,7 @@ class Pump:
         try:
             for i, (prompt, params) in enumerate(zip(batch.prompts, batch.params, strict=True)):
                 name = str(next(self._numbers))
-                llm.llm_engine.add_request(name, {"prompt_token_ids": list(prompt)}, params)
+                llm.llm_engine.add_request(name, {"prompt_token_ids": list(prompt)}, params, lora_request=batch.adapter)
                 ids.append(name)
                 self._living[name] = batch, i
         except Exception as error:  # noqa: BLE001 - vLLM has several of its own; none of them harms the engine

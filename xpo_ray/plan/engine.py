@@ -1,5 +1,6 @@
 """What a vLLM engine of a run is made with: lengths, keys and values, and how many shards share its batch."""
 
+from xpo_ray.generation.installed import adapter_rank
 from xpo_ray.generation.vllm import VllmSettings
 from xpo_ray.model_files import architecture, model_folder
 from xpo_ray.plan.memory import kv_cache_bytes
@@ -18,6 +19,7 @@ def vllm_settings(spec: RunSpec, *, gpu: bool) -> VllmSettings:
         kv_cache_bytes=vllm_kv_cache_bytes(spec),
         tensor_parallel=spec.resources.engine_tensor_parallel,
         gpu=gpu,
+        adapter_rank=adapter_rank(spec),
     )
 
 
