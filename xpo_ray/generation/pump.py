@@ -50,8 +50,9 @@ class Change:
 class Pump:
     """Callers of `complete` and `change` may be in any threads; both block."""
 
-    def __init__(self, make: Callable[[], LLM]) -> None:
-        """Makes the engine. Raises what `make` raises."""
+    def __init__(self, make: Callable[[], LLM], *, mixes: bool) -> None:
+        """Makes the engine. Raises what `make` raises. `mixes`: requests with an adapter and without one may share a step."""
+        self._mixes = mixes
         self._inbox: queue.SimpleQueue[Batch | Change] = queue.SimpleQueue()
         self._ahead: deque[Batch | Change] = deque()
         self._living: dict[str, tuple[Batch, int]] = {}
@@ -109,7 +110,7 @@ class Pump:
                 return
 
     def _turn(self, llm: LLM) -> None:
-        while self._ahead and (isinstance(self._ahead[0], Batch) or not self._living):
+        while self._ahead and self._may_begin(self._ahead[0]):
             order = self._ahead.popleft()
             if isinstance(order, Batch):
                 self._add(llm, order)
@@ -118,6 +119,13 @@ class Pump:
         if self._living:
             for output in llm.llm_engine.step():
                 self._take(output)
+
+    def _may_begin(self, order: Batch | Change) -> bool:
+        """Whether what is in flight lets it begin: a change waits for all, a batch for those that it may not mix with."""
+        if not self._living:
+            return True
+        batch, _ = next(iter(self._living.values()))
+        return isinstance(order, Batch) and (self._mixes or order.adapter is batch.adapter)
 
     def _add(self, llm: LLM, batch: Batch) -> None:
         ids: list[str] = []

@@ -38,6 +38,9 @@ WHOLE_PROMPTS = {"enable_chunked_prefill": False}
 """On a CPU the generator of a seeded request cannot be set back, as vLLM does behind a part of a prompt (0.32: it fails)."""
 CPU_BATCH_TOKENS = 8192
 """In one step; a prompt that does not fit into what is left of it waits for the next."""
+CPU_ADAPTED_TOKENS = 2048
+"""The same with adapters, of which the CPU's kernels make a copy for each token. They also take the last adapter for none, so
+that requests with and without one cannot share a step there (0.32: index −1 is read as the last of the buffers)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class VllmEngine:
         self._numbers = itertools.count(1)
         os.environ.update(ENVIRONMENT)
         try:
-            self._pump = Pump(lambda: _llm(path, settings, revision))
+            self._pump = Pump(lambda: _llm(path, settings, revision), mixes=settings.gpu)
         except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
             raise ModelError(
                 f"model.path {path}: vLLM cannot serve it: {error}; set sampling.engine: transformers"
@@ -175,7 +178,8 @@ def _llm(path: str, settings: VllmSettings, revision: str | None) -> LLM:
 
     more: dict[str, Any] = {"enable_sleep_mode": True} if settings.gpu else {"enforce_eager": True, **WHOLE_PROMPTS}
     if not settings.gpu:
-        more["max_num_batched_tokens"] = max(settings.max_model_len, CPU_BATCH_TOKENS)
+        most = CPU_BATCH_TOKENS if settings.adapter_rank is None else CPU_ADAPTED_TOKENS
+        more["max_num_batched_tokens"] = max(settings.max_model_len, most)
     if settings.tensor_parallel > 1:
         more["distributed_executor_backend"] = "mp"  # also in an actor that has a placement group
         if not settings.gpu:
@@ -217,7 +221,7 @@ def _exchange(llm: LLM, before: LoRARequest | None, new: LoRARequest | None) -> 
 
 @dataclass(frozen=True)
 class Unadapted:
-    """An engine with its adapter off, beside the one with its adapter on: both may draw at once."""
+    """An engine with its adapter off; who draws with it on may ask at the same time."""
 
     engine: VllmEngine
 
