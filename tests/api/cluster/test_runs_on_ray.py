@@ -188,7 +188,7 @@ def _versions(root: Path) -> dict[int, set[int]]:
             assert commit is not None
             drawn = [c for row in storage.read_table(commit)["candidates"].to_pylist() for c in row]
             seen = found.setdefault(int(key.split("/")[0].removeprefix("iteration-")), set())
-            seen.update(c["version"] for c in drawn if c["origin"] != "dataset")
+            seen.update(c["version"] for c in drawn if c["origin"] in ("policy", "reference"))
     return found
 
 
