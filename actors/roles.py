@@ -25,7 +25,7 @@ from xpo_ray.decisions import canary_agrees
 from xpo_ray.errors import CanaryMismatch
 from xpo_ray.plan.processes import engine_threads, judge_replicas, lanes, pool_sizes
 from xpo_ray.profile import Stopwatch
-from xpo_ray.reporting import Reporter
+from xpo_ray.reporting import Reporter, WeightsServed
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.storage import Storage
@@ -60,6 +60,7 @@ class Roles:
         cast: Cast = CAST,
     ) -> None:
         self.spec = spec
+        self.reporter = reporter
         self.canary_ids = tuple(canary_ids)
         self._holds: dict[str, Weights] = {}
         cores = os.cpu_count() or 1
@@ -118,8 +119,8 @@ class Roles:
         if before is not None and self.spec.model.lora is not None and weights.source.version == 0:
             return
         self._holds[pool.role] = weights
-        for answer in await pool.each("load", weights.source, weights.ref, self.canary_ids):
-            self._check(pool.role, weights, answer)
+        answers = await pool.each("load", weights.source, weights.ref, self.canary_ids)
+        self._check(pool.role, weights, answers)
 
     async def of_iteration(
         self, iteration: int, policy: Weights, published: Callable[[int], WeightSource]
@@ -157,16 +158,20 @@ class Roles:
         async def prepare(actor: Watched) -> None:
             if (weights := self._holds.get(role)) is not None:
                 _, answer = await actor.call("load", (weights.source, weights.ref, self.canary_ids))
-                self._check(role, weights, answer)
+                self._check(role, weights, [answer])
 
         return prepare
 
-    def _check(self, role: str, weights: Weights, answer: float) -> None:
-        if weights.canary is not None and not canary_agrees(answer, weights.canary, self.spec.model.dtype):
-            raise CanaryMismatch(
-                f"{role} gives the canary text {answer:.6f} nats per token under version {weights.source.version}, the trainer "
-                f"gave {weights.canary:.6f}: the engine does not serve the published weights"
-            )
+    def _check(self, role: str, weights: Weights, answers: Sequence[float]) -> None:
+        version, dtype = weights.source.version, self.spec.model.dtype
+        for answer in answers:
+            if weights.canary is not None and not canary_agrees(answer, weights.canary, dtype):
+                raise CanaryMismatch(
+                    f"{role} gives the canary text {answer:.6f} nats per token under version {version}, the trainer gave "
+                    f"{weights.canary:.6f}: the engine does not serve the published weights"
+                )
+        engine = self.spec.sampling.engine
+        self.reporter.emit(WeightsServed(role, version, engine, len(answers), answers[0], weights.canary))
 
     async def ready(self) -> None:
         """Wait until every process is up and has loaded what it needs before its first work."""

@@ -5,6 +5,7 @@ into keeps its class, so that drawing and log-probs do not know of the adapter. 
 without an adapter never do.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import ModelError
+from xpo_ray.memory_folder import memory_folder
 from xpo_ray.seeds import seed_of
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 
@@ -86,6 +88,19 @@ def read_adapter(folder: str | Path) -> dict[str, Tensor]:
         raise ModelError(f"{file}: missing; a checkpoint of a run with model.lora holds an adapter")
     weights: dict[str, Tensor] = load_file(file)
     return weights
+
+
+@contextmanager
+def adapter_folder(weights: dict[str, Tensor], lora: LoraSpec) -> Iterator[Path]:
+    """A PEFT folder of tensors that came without one, for engines that read adapters from folders; gone with the block."""
+    rank = next(t.shape[0] for name, t in weights.items() if ".lora_A." in name)  # an average's is not the spec's
+    scaling = lora.alpha / (math.sqrt(lora.rank) if lora.rslora else lora.rank)
+    layers = sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in weights})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": scaling * rank, "target_modules": layers}
+    with memory_folder(sum(t.nbytes for t in weights.values())) as folder:
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        save_file({name: t.contiguous() for name, t in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+        yield folder
 
 
 def merged(folder: Path) -> "PreTrainedModel":

@@ -63,6 +63,17 @@ def architecture(folder: Path) -> Architecture | None:
     )
 
 
+def positions(folder: Path) -> int | None:
+    """Tokens that a model was made for at most, from config.json; None where it does not say, or stretches them. Raises
+    ModelError."""
+    config = _json(folder / "config.json", "a model folder needs one")
+    config = config.get("text_config", config)
+    stretched = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if isinstance(stretched, dict) and stretched.get("rope_type", stretched.get("type", "default")) != "default":
+        return None
+    return _first(config, "max_position_embeddings", "n_positions")
+
+
 def parameters(folder: Path) -> int:
     """Number of parameters, from the headers of the folder's safetensors files. Raises ModelError."""
     return sum(math.prod(shape) for shape in tensor_shapes(folder).values())

@@ -18,6 +18,7 @@ from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
+from xpo_ray.plan.engine import check_served
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
@@ -91,7 +92,10 @@ def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
     gpu = torch.cuda.is_available()
     engine = resolve_engine(spec, gpu=gpu)
     sampling = spec.sampling.model_copy(update={"engine": engine})
-    return spec.model_copy(update={"sampling": sampling}), gpu
+    spec = spec.model_copy(update={"sampling": sampling})
+    if engine == "vllm":
+        check_served(spec, gpu=gpu)
+    return spec, gpu
 
 
 def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:

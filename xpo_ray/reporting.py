@@ -97,6 +97,19 @@ class IterationPublished:
 
 
 @dataclass(frozen=True)
+class WeightsServed:
+    """All `replicas` of a role serve a version of the weights. `canary`: log-prob in nats per token of a fixed text, as the
+    first of them gives it; `trainer_canary`: as the trainer gave it, None where it is not known."""
+
+    role: str
+    version: int
+    engine: str
+    replicas: int
+    canary: float
+    trainer_canary: float | None
+
+
+@dataclass(frozen=True)
 class EvaluationDone:
     """Held-out metrics of the model after an iteration; 0 is the base."""
 
@@ -141,6 +154,7 @@ Event = (
     | ShardDone
     | StepDone
     | IterationPublished
+    | WeightsServed
     | EvaluationDone
     | ActorReplaced
     | Warned

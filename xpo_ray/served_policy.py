@@ -1,7 +1,8 @@
 """A policy whose draws come from an engine of its own (vLLM), and whose log-probs come from the trainer's kind of model.
 
 An engine's own log-probs are rounded otherwise (DESIGN §4.5), so none enters a loss: a transformers model with the same
-weights is loaded when log-probs are first asked for, and only then. The verbs are those of xpo_ray.policy.Policy.
+weights is loaded when log-probs are first asked for, and only then. The verbs are those of xpo_ray.policy.Policy. With an
+adapter the engine holds the base and the adapter of its version, and serves version 0 beside it.
 """
 
 import threading
@@ -12,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor
 
+from xpo_ray.adapters import adapter_folder
 from xpo_ray.algorithms import Draw
 from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import weights_of
 from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
-from xpo_ray.generation.vllm import VllmEngine
+from xpo_ray.generation.vllm import Unadapted, VllmEngine
 from xpo_ray.logprobs import PromptGroup
 from xpo_ray.policy import Policy
 from xpo_ray.spec.run import RunSpec
@@ -40,9 +42,11 @@ class ServedPolicy:
         self._scoring = threading.Lock()
 
     def load(self, path: str | Path, version: int, revision: str | None = None) -> None:
-        """Take the weights of a Hugging Face folder, or of a hub repository."""
+        """Take the weights of a Hugging Face folder (or hub repository), or an adapter's; version 0 has none."""
         self.version = None  # of a hand-over that fails half-way nothing is served
-        if self._engine is None:
+        if self.spec.model.lora is not None:
+            self._made().adapt(path if version else None)
+        elif self._engine is None:
             self._engine = self._make_engine(str(path), revision)
         else:
             self._engine.load(path, revision)
@@ -51,14 +55,15 @@ class ServedPolicy:
     def take(self, weights: dict[str, Tensor], version: int) -> None:
         """Take weights that came by object ref."""
         self.version = None
-        self._made().take(weights)
+        self._hand_over(weights)
         self._serve(version, lambda: self._scorer.take(weights, version))
 
     def load_average(self, paths: Sequence[str | Path], decay: float, version: int) -> None:
         """Take the exponential moving average of published models, oldest first."""
         self.version = None
         self._scorer.load_average(paths, decay, version)
-        self._made().take(weights_of(self._scorer.scorer))
+        adapter = self._scorer.adapter
+        self._hand_over(weights_of(self._scorer.scorer) if adapter is None else adapter.weights())
         self._serve(version, None)
 
     def canary(self, ids: Sequence[int]) -> float:
@@ -68,10 +73,13 @@ class ServedPolicy:
     def draw(
         self, work: Sequence[tuple[pa.Table, DrawContext]], draw: Draw, sampling: Sampling
     ) -> list[list[dict[str, Any]]]:
-        """Candidates for each row of shards."""
-        for _, context in work:
-            self._check(context.version)
-        return draw_responses(self._made(), self.chat, work, draw, sampling)
+        """Candidates for each row of shards that are drawn as one batch."""
+        versions = sorted({context.version for _, context in work})
+        if len(versions) != 1:
+            raise RuntimeError(f"one batch of draws has one policy version, this one has {versions}")
+        self._check(versions[0])
+        engine = self._made() if versions[0] == self.version else Unadapted(self._made())
+        return draw_responses(engine, self.chat, work, draw, sampling)
 
     def score(self, preferences: pa.Table, version: int) -> pa.Table:
         """PREFERENCES → SCORED under these weights."""
@@ -89,6 +97,12 @@ class ServedPolicy:
             self._engine.sleep()
         self._scorer.sleep()
 
+    def _hand_over(self, weights: dict[str, Tensor]) -> None:
+        if (lora := self.spec.model.lora) is None:
+            return self._made().take(weights)
+        with adapter_folder(weights, lora) as folder:
+            return self._made().adapt(folder)
+
     def _serve(self, version: int, fill: Callable[[], None] | None) -> None:
         self.version, self._fill = version, fill
 
@@ -105,5 +119,6 @@ class ServedPolicy:
         return self._scorer
 
     def _check(self, version: int) -> None:
-        if version != self.version:
+        beneath = version == 0 and self.version is not None and self.spec.model.lora is not None
+        if version != self.version and not beneath:
             raise RuntimeError(f"asked for policy version {version}, these weights are version {self.version}")

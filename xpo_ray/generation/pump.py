@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
 
 Found = TypeVar("Found")
 
@@ -32,6 +33,8 @@ class Batch:
 
     prompts: Sequence[Sequence[int]]
     params: Sequence[SamplingParams]
+    adapter: LoRARequest | None = None
+    """Of all of them; None: the weights themselves."""
     done: Future[list[RequestOutput]] = field(default_factory=Future)
     outputs: dict[int, RequestOutput] = field(default_factory=dict)
 
@@ -47,8 +50,9 @@ class Change:
 class Pump:
     """Callers of `complete` and `change` may be in any threads; both block."""
 
-    def __init__(self, make: Callable[[], LLM]) -> None:
-        """Makes the engine. Raises what `make` raises."""
+    def __init__(self, make: Callable[[], LLM], *, mixes: bool) -> None:
+        """Makes the engine. Raises what `make` raises. `mixes`: requests with an adapter and without one may share a step."""
+        self._mixes = mixes
         self._inbox: queue.SimpleQueue[Batch | Change] = queue.SimpleQueue()
         self._ahead: deque[Batch | Change] = deque()
         self._living: dict[str, tuple[Batch, int]] = {}
@@ -58,9 +62,11 @@ class Pump:
         threading.Thread(target=self._run, args=(make, made), name="vllm", daemon=True).start()
         made.result()
 
-    def complete(self, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+    def complete(
+        self, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams], adapter: LoRARequest | None = None
+    ) -> list[RequestOutput]:
         """One output per prompt, in order. Raises ValueError for a request that the engine refuses, or EngineBroken."""
-        batch = Batch(prompts, params)
+        batch = Batch(prompts, params, adapter)
         self._send(batch)
         return batch.done.result()
 
@@ -104,7 +110,7 @@ class Pump:
                 return
 
     def _turn(self, llm: LLM) -> None:
-        while self._ahead and (isinstance(self._ahead[0], Batch) or not self._living):
+        while self._ahead and self._may_begin(self._ahead[0]):
             order = self._ahead.popleft()
             if isinstance(order, Batch):
                 self._add(llm, order)
@@ -114,12 +120,19 @@ class Pump:
             for output in llm.llm_engine.step():
                 self._take(output)
 
+    def _may_begin(self, order: Batch | Change) -> bool:
+        """Whether what is in flight lets it begin: a change waits for all, a batch for those that it may not mix with."""
+        if not self._living:
+            return True
+        batch, _ = next(iter(self._living.values()))
+        return isinstance(order, Batch) and (self._mixes or order.adapter is batch.adapter)
+
     def _add(self, llm: LLM, batch: Batch) -> None:
         ids: list[str] = []
         try:
             for i, (prompt, params) in enumerate(zip(batch.prompts, batch.params, strict=True)):
                 name = str(next(self._numbers))
-                llm.llm_engine.add_request(name, {"prompt_token_ids": list(prompt)}, params)
+                llm.llm_engine.add_request(name, {"prompt_token_ids": list(prompt)}, params, lora_request=batch.adapter)
                 ids.append(name)
                 self._living[name] = batch, i
         except Exception as error:  # noqa: BLE001 - vLLM has several of its own; none of them harms the engine

@@ -23,9 +23,10 @@ from xpo_ray.api.database.connection import Database
 from xpo_ray.api.database.tables import Attempt, Key, Run
 from xpo_ray.api.ids import new_id
 from xpo_ray.api.runs.life import move
+from xpo_ray.generation.installed import installed_vllm, vllm_fault
 from xpo_ray.run_states import Status
 from xpo_ray.spec.loading import resolve
-from xpo_ray.storage import replace_file, to_json
+from xpo_ray.storage import LocalStorage, replace_file, to_json
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 CANARY = "canary-51f0c2d9"
@@ -141,6 +142,54 @@ def test_a_killed_driver_is_followed_by_the_next_attempt(bench: Bench) -> None:
     bench.until(run_id, "running", steps=1)
     os.kill(bench.driver(run_id), signal.SIGKILL)
     assert bench.check(run_id).attempt == 2
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(vllm_fault() is not None, reason=f"{vllm_fault()}")
+def test_selm_runs_with_vllm_and_every_hand_over_is_checked(bench: Bench) -> None:
+    folder = bench.world / "served"
+    raw = tiny_world(folder, prompts=16, hidden=128)  # heads of a size that vLLM knows
+    run_id = bench.service.submit(_served(raw, folder), secrets=["HIDDEN"])
+    assert bench.service.until(run_id, "succeeded", within_s=240)["attempt"] == 1
+    root = bench.service.root(run_id)
+    assert json.loads((root / "attempts" / "0001" / "attempt.json").read_text())["engine"] == list(_installed())
+    told = bench.service.call("GET", f"/v1/runs/{run_id}/events?limit=200").json()["items"]
+    served = [e["payload"] for e in told if e["type"] == "weights_served"]
+    assert [(s["role"], s["version"], s["engine"]) for s in served] == [("policy", 0, "vllm"), ("policy", 1, "vllm")]
+    assert all(s["canary"] == pytest.approx(s["trainer_canary"], abs=1e-4) for s in served)
+    assert abs(served[0]["canary"] - served[1]["canary"]) > 1e-3, "the weights have changed"
+    assert _versions(root) == {1: {0}, 2: {1}}
+    assert faults_of(bench.service.storage, bench.service.database_url, run_id, canary=CANARY) == []
+
+
+def _served(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The spec as it is submitted: drawn by vLLM, and without an evaluation, whose base would have an engine of its own."""
+    raw["model"]["path"] = str(folder / "base")
+    raw["data"]["source"]["path"] = str(folder / "train.parquet")
+    del raw["data"]["evaluation"]
+    raw["sampling"]["engine"] = "vllm"
+    del raw["output"]
+    return raw
+
+
+def _installed() -> tuple[str, str]:
+    found = installed_vllm()
+    assert found is not None
+    return found
+
+
+def _versions(root: Path) -> dict[int, set[int]]:
+    """Versions of the weights that drew the responses of each iteration, as they were committed."""
+    storage = LocalStorage(root, 1)
+    found: dict[int, set[int]] = {}
+    for key in (c["key"] for c in storage.visible()["commits"]):
+        if "/candidates/" in key:
+            commit = storage.find(key)
+            assert commit is not None
+            drawn = [c for row in storage.read_table(commit)["candidates"].to_pylist() for c in row]
+            seen = found.setdefault(int(key.split("/")[0].removeprefix("iteration-")), set())
+            seen.update(c["version"] for c in drawn if c["origin"] in ("policy", "reference"))
+    return found
 
 
 @pytest.mark.faults

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from xpo_ray.generation.engine import Drawn, Sampling
-from xpo_ray.generation.vllm import VllmEngine, VllmSettings
+from xpo_ray.generation.vllm import Unadapted, VllmEngine, VllmSettings
 
 Found = TypeVar("Found")
 _engine: list[VllmEngine] = []
@@ -25,12 +25,20 @@ class Served:
 
 
 @contextmanager
-def served(path: str, eos_ids: Sequence[int], most_tokens: int = 256) -> Iterator[Served]:
-    """A process that serves a model in float32."""
+def served(
+    path: str,
+    eos_ids: Sequence[int],
+    *,
+    adapter_rank: int | None = None,
+    tensor_parallel: int = 1,
+    gpu: bool = False,
+) -> Iterator[Served]:
+    """A process that serves a model for sequences up to 256 tokens: in float32, or in bfloat16 on a GPU."""
     environment = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    settings = VllmSettings("float32", most_tokens, 2**28)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16" if gpu else "float32"
+    settings = VllmSettings(dtype, 256, 2**28, tensor_parallel, gpu, adapter_rank)
     spawn = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(1, spawn, _make, (path, settings, eos_ids)) as process:
@@ -65,6 +73,31 @@ def load(path: str) -> None:
 
 def take(weights: dict[str, Any]) -> None:
     _engine[0].take(weights)
+
+
+def adapt(folder: str | None) -> None:
+    _engine[0].adapt(folder)
+
+
+def draw_both(
+    prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+) -> tuple[list[Drawn], list[Drawn]]:
+    """With the adapter and with none, at once."""
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(each.draw, prompts, seeds, sampling) for each in (_engine[0], Unadapted(_engine[0]))]
+        return made[0].result(), made[1].result()
+
+
+def sleep() -> None:
+    _engine[0].sleep()
+
+
+def free_bytes() -> int:
+    """Of the GPU."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    return free
 
 
 def logp(ids: Sequence[int]) -> float:

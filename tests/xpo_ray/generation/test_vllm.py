@@ -8,7 +8,17 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tests.tiny import TURNS, tiny_model_folder
-from tests.xpo_ray.generation.served import Served, draw, draw_in_threads, load, logp, served, take
+from tests.xpo_ray.generation.served import (
+    Served,
+    draw,
+    draw_in_threads,
+    free_bytes,
+    load,
+    logp,
+    served,
+    sleep,
+    take,
+)
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.installed import vllm_fault
 
@@ -106,8 +116,7 @@ def test_after_each_hand_over_by_folder_or_tensors_the_new_weights_draw(
 ) -> None:
     first, second = changed(folder, 1), changed(folder, 2)
     second.save_pretrained(tmp_path / "second")
-    tensors = {name: tensor for name, tensor in first.state_dict().items() if _is_stored(first, name)}
-    engine.ask(take, tensors)
+    engine.ask(take, stored(first))
     assert disagreements(engine, first, prompts) == 0
     engine.ask(load, str(tmp_path / "second"))
     assert disagreements(engine, second, prompts) == 0
@@ -115,9 +124,49 @@ def test_after_each_hand_over_by_folder_or_tensors_the_new_weights_draw(
     assert disagreements(engine, model_of(folder), prompts) == 0
 
 
-def _is_stored(model: PreTrainedModel, name: str) -> bool:
-    """A tied head is shipped once, under the name of the embeddings."""
-    return not (model.config.tie_word_embeddings and name == "lm_head.weight")
+def stored(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """What is shipped: a tied head once, under the name of the embeddings."""
+    tied = model.config.tie_word_embeddings
+    return {name: tensor for name, tensor in model.state_dict().items() if not (tied and name == "lm_head.weight")}
+
+
+@pytest.fixture
+def on_gpu(folder: Path) -> Iterator[Served]:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    with served(str(folder), eos_ids(folder), gpu=True) as process:
+        yield process
+
+
+def mean_logp(model: PreTrainedModel, ids: list[int]) -> float:
+    with torch.no_grad():
+        logps_TV = torch.log_softmax(model(torch.tensor([ids])).logits[0, :-1], -1)
+    return float(logps_TV.gather(-1, torch.tensor(ids)[1:, None]).mean())
+
+
+@pytest.mark.gpu
+def test_an_engine_that_slept_draws_as_before_and_weights_that_come_meanwhile_are_served(
+    on_gpu: Served, folder: Path, prompts: list[list[int]], tmp_path: Path
+) -> None:
+    """Of several calls that find it asleep the first wakes it; what a hand-over wakes has no keys and values of before."""
+    drawn, text = on_gpu.ask(draw, prompts, range(16), GREEDY), prompts[-1] * 8
+    awake = on_gpu.ask(logp, text)
+    held = on_gpu.ask(free_bytes)
+    on_gpu.ask(sleep)
+    assert on_gpu.ask(free_bytes) - held > 2**27, "half of its keys and values at the least"
+    parts = [prompts[k : k + 4] for k in range(0, 16, 4)]
+    assert on_gpu.ask(draw_in_threads, parts, [list(range(k, k + 4)) for k in range(0, 16, 4)], GREEDY) == drawn
+    first, second = changed(folder, 1), changed(folder, 2)
+    second.save_pretrained(tmp_path / "second")
+    for model, hand_over, given in ((first, take, stored(first)), (second, load, str(tmp_path / "second"))):
+        on_gpu.ask(sleep)
+        on_gpu.ask(hand_over, given)
+        assert on_gpu.ask(logp, text) == pytest.approx(mean_logp(model, text), abs=0.05)
+        assert on_gpu.ask(draw, prompts, range(16), GREEDY) != drawn
+    on_gpu.ask(sleep)
+    on_gpu.ask(load, str(folder))
+    assert on_gpu.ask(logp, text) == pytest.approx(awake, abs=1e-6)
+    assert on_gpu.ask(draw, prompts, range(16), GREEDY) == drawn
 
 
 def test_a_draw_depends_on_its_own_seed_and_not_on_its_neighbours(engine: Served, prompts: list[list[int]]) -> None:

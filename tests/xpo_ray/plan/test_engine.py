@@ -1,0 +1,74 @@
+"""What vLLM is made with, and what it cannot do with a model: refused before anything is started, by the model's config."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import tiny_model_folder
+from xpo_ray.errors import SpecError
+from xpo_ray.plan.engine import check_served, vllm_settings
+from xpo_ray.spec import RunSpec
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers, four heads of which two have keys and values of 32 numbers each, 1024 positions."""
+    return tiny_model_folder(tmp_path_factory.mktemp("engine") / "base", hidden=128)
+
+
+def spec(folder: Path, **sections: dict[str, Any]) -> RunSpec:
+    raw: dict[str, Any] = {
+        "name": "served",
+        "model": {"path": str(folder), **sections.pop("model", {})},
+        "data": {"source": {"kind": "files", "path": "./none.parquet"}, "max_prompt_tokens": 200, "partitions": 3},
+        "algorithm": {"kind": "selm"},
+        "sampling": {"engine": "vllm", "max_new_tokens": 50},
+        "judge": {"kind": "python", "function": "any:score"},
+        "output": {"path": "./out"},
+    }
+    return RunSpec.model_validate({**raw, **{k: {**raw.get(k, {}), **v} for k, v in sections.items()}})
+
+
+def test_lengths_are_the_longest_prompt_with_the_longest_response(folder: Path) -> None:
+    made = vllm_settings(spec(folder, evaluation={"max_new_tokens": 70}), gpu=False)
+    assert (made.max_model_len, made.kv_cache_bytes, made.adapter_rank) == (270, 2**30, None)
+
+
+def test_a_run_that_averages_has_room_for_the_adapters_of_all_its_models(folder: Path) -> None:
+    lora = {"lora": {"rank": 12}}
+    assert vllm_settings(spec(folder, model=lora), gpu=False).adapter_rank == 12
+    algorithm = {"kind": "custom", "reference": "ema", "ema_decay": 0.5, "draws": [{"source": "policy", "samples": 2}]}
+    assert vllm_settings(spec(folder, model=lora, algorithm=algorithm), gpu=False).adapter_rank == 24
+
+
+def test_sequences_beyond_the_models_positions_are_refused(folder: Path) -> None:
+    check_served(spec(folder, data={"max_prompt_tokens": 974}), gpu=False)
+    with pytest.raises(
+        SpecError, match=r"max_prompt_tokens 975 and 50 new tokens are 1025, the model in .* has 1024 posi"
+    ):
+        check_served(spec(folder, data={"max_prompt_tokens": 975}), gpu=False)
+
+
+def test_positions_that_are_stretched_are_left_to_vllm(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_served(spec(tmp_path, data={"max_prompt_tokens": 4000}), gpu=False)
+
+
+def test_processes_that_do_not_share_the_heads_evenly_are_refused(folder: Path) -> None:
+    check_served(spec(folder, resources={"engine_tensor_parallel": 2}), gpu=False)
+    with pytest.raises(SpecError, match=r"engine_tensor_parallel 3: .* has 4; take 1, 2, 4"):
+        check_served(spec(folder, resources={"engine_tensor_parallel": 3}), gpu=False)
+
+
+def test_a_cache_too_small_for_one_sequence_is_refused(folder: Path) -> None:
+    """250 tokens take two blocks of 128 on a CPU: 2 · 2 layers · 2 heads · 32 · 256 tokens · 4 bytes = 262,144; on a GPU 16
+    blocks of 16."""
+    kib = 2**20
+    check_served(spec(folder, resources={"engine_kv_cache_gib": 256 / kib}), gpu=False)
+    for gpu in (False, True):
+        with pytest.raises(SpecError, match=r"one sequence of 250 tokens are 0\.000244 GiB, each .* has 0\.000243"):
+            check_served(spec(folder, resources={"engine_kv_cache_gib": 255 / kib}), gpu=gpu)
