@@ -73,24 +73,38 @@ class ResourcesSpec(Spec):
     """Where and how the work is done; nothing here decides the result."""
 
     layout: Literal["dedicated", "colocated"] = operational("dedicated")
-    """`dedicated` overlaps drawing, judging and training; `colocated` runs the stages of an iteration in turn."""
+    """`dedicated` overlaps drawing, judging and training, each on GPUs of its own as far as they go round; `colocated` runs the
+    stages of an iteration in turn, on the same GPUs."""
+    gpus: int | None = operational(None, ge=0)
+    """GPUs that the run takes. Default: all of the cluster; of a run that is submitted, as many as it has reserved."""
     engine_replicas: int | None = operational(None, ge=1)
-    """Engines of each set of weights (policy, fixed reference). Default: one per core on a CPU, each with one thread."""
+    """Engines of each set of weights (policy, fixed reference). Default: one per core on a CPU, each with one thread; one for
+    each GPU, or for each engine_tensor_parallel of them, that training and judging leave."""
+    engine_gpus: NonNegativeFloat | None = operational(None)
+    """GPUs of each engine: a part of one, or a whole number; 0 computes on the CPU. Default: engine_tensor_parallel where that
+    is above 1, else one, or an equal part of one that several processes share."""
     engine_tensor_parallel: int = operational(1, ge=1)
     """GPUs over which vLLM cuts each replica."""
     engine_kv_cache_gib: float | None = operational(None, gt=0.0)
     """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 64 GiB."""
     judge_replicas: int | None = operational(None, ge=1)
-    """Default: one; of a reward model, or an ensemble with one, one per core on a CPU, each with one thread."""
-    trainer_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = operational(1)
-    """Processes that train together; each holds its share of the weights, the gradients and the optimizer. `auto`: one for
-    each GPU of the cluster, one without GPUs. It may change between attempts; the run is then of tier `replay`."""
+    """Default: one; of a judge with a model of its own one per core on a CPU, each with one thread, and one per GPU where the
+    layout is `colocated`."""
+    judge_gpus: NonNegativeFloat | None = operational(None)
+    """GPUs of each process of a judge that computes in it: a part of one, or a whole number; 0 computes on the CPU. Default: as
+    an engine's for a judge with a model of its own, none for a `python` function."""
+    trainer_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
+    """Processes that train together; each holds its share of the weights, the gradients and the optimizer. `auto`: one without
+    GPUs; else one on each GPU where the layout is `colocated`, on half of them where it is `dedicated`. It may change between
+    attempts; the run is then of tier `replay`."""
     trainer_worker_resources: dict[str, NonNegativeFloat] | None = operational(None)
-    """What each of several trainer workers asks Ray for, such as {CPU: 8}. Default: one GPU where the cluster has any."""
+    """What each trainer worker asks Ray for, such as {CPU: 8}. GPU: a part of one, or a whole number; 0 trains on the CPU.
+    Default: a GPU where there are any, a part of one where the layout is `colocated`."""
     trainer_threads: int | None = operational(None, ge=1)
     """Of each trainer worker. Default: one per core, shared out among the workers."""
     placement_timeout_s: float = operational(300.0, gt=0.0)
-    """How long several trainer workers may wait for what they ask for, before the run stops and says what is lacking."""
+    """How long a run may wait for its GPUs, and for what else its trainer workers ask for, before it stops and says what is
+    lacking."""
     group_timeout_s: float = operational(600.0, ge=1.0)
     """How long trainer workers wait for each other, before the group is taken for broken and starts anew from the last
     checkpoint."""
