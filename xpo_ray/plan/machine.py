@@ -36,14 +36,19 @@ class Machine:
     gpus: int = 0
     gpu_memory: int | None = None
     """Of the smallest GPU."""
+    is_the_runs: bool = True
+    """Whether the run's processes are on this machine; else its memory says nothing about the run."""
 
     def with_gpus(self, gpus: int | None, gpu_memory_gib: float | None) -> "Machine":
-        """The same with GPUs as told; what is not told stays. Raises UserError for a size of GPUs that there are none of."""
+        """The machine of a run that was told to have these GPUs; what is not told stays. Raises UserError for a size of GPUs
+        that there are none of."""
+        if gpus is None and gpu_memory_gib is None:
+            return self
         count = self.gpus if gpus is None else gpus
         if gpu_memory_gib is not None and count == 0:
             raise UserError("--gpu-memory-gib: there are no GPUs here; say how many to plan for with --gpus N")
         size = self.gpu_memory if gpu_memory_gib is None else int(gpu_memory_gib * GIB)
-        return replace(self, gpus=count, gpu_memory=size if count else None)
+        return replace(self, gpus=count, gpu_memory=size if count else None, is_the_runs=gpus is None)
 
     @property
     def object_store(self) -> int:
@@ -57,7 +62,7 @@ class Machine:
         return self.shared_memory < self.object_store
 
 
-def this_machine() -> Machine:
+def this_machine(*, is_the_runs: bool = True) -> Machine:
     """What the system says."""
     gpus = gpus_here()
     return Machine(
@@ -68,6 +73,7 @@ def this_machine() -> Machine:
         disk=_free_in(Path(tempfile.gettempdir())),
         gpus=gpus,
         gpu_memory=_gpu_bytes() if gpus else None,
+        is_the_runs=is_the_runs,
     )
 
 

@@ -9,12 +9,18 @@ from xpo_ray.algorithms import rows
 from xpo_ray.judges.pairrm.backbone import local_backbone
 from xpo_ray.model_files import Architecture, architecture, model_folder
 from xpo_ray.plan.adapter import Adapted
-from xpo_ray.plan.shapes import Shapes, has_weights, shapes
+from xpo_ray.plan.shapes import has_weights, shapes
 from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.judge import PairRMJudge
 from xpo_ray.spec.run import RunSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+MOST_PACKED = 2**26
+"""As in xpo_ray.linear, which needs torch: weights of engines up to here are held again in the order that oneDNN reads."""
+LEAST_LANE = 2
+"""As in xpo_ray.lanes: prompts that a lane of a trainer gets at least."""
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """What is known of a model without loading it; None for a hub repository or an unknown architecture."""
@@ -95,6 +101,24 @@ def trained_bytes(name: str, count: int) -> dict[str, int]:
     return {name: 4 * count, "gradients": 4 * count, "optimizer": 8 * count}
 
 
+def loaded_bytes(spec: RunSpec, size: ModelSize) -> int:
+    """Of a model as it is read from its folder: whole models in float32, the base of an adapter as it computes."""
+    return (BYTES[spec.model.dtype] if spec.model.lora is not None else 4) * (size.parameters or 0)
+
+
+def packed_bytes(spec: RunSpec, size: ModelSize) -> int:
+    """Linear layers of a small float32 model on an AMD processor, in oneDNN's order, and once more those that read the same
+    input."""
+    sizes, whole = size.architecture, size.parameters or 0
+    linear = whole - (sizes.vocabulary * sizes.hidden if sizes is not None else 0)
+    return 2 * 4 * linear if spec.model.dtype == "float32" and linear <= MOST_PACKED else 0
+
+
+def weights_object_bytes(size: ModelSize) -> int:
+    """One version of what is trained, as it travels by object ref: in float32."""
+    return 4 * (size.adapted.parameters if size.adapted is not None else size.parameters or 0)
+
+
 def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
     """Keys and values of the longest sequences of one shard: 2 · layers · kv_heads · head_dim · tokens."""
     samples = max((draw.samples for row in rows(spec) for draw in row.draws), default=0)
@@ -105,8 +129,14 @@ def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
     return 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * tokens * BYTES[spec.model.dtype]
 
 
-def micro_batch_tokens(spec: RunSpec) -> int:
-    """Padded tokens in one forward pass: the limit, or one prompt's longest responses where those are more."""
+def lanes_of_training(spec: RunSpec, cores: int) -> int:
+    """Threads of a trainer that is alone on a CPU, each of which takes its own share of a step."""
+    return max(min(spec.resources.trainer_threads or cores, spec.training.batch_size // LEAST_LANE), 1)
+
+
+def micro_batch_tokens(spec: RunSpec, lanes: int = 1) -> int:
+    """Padded tokens that are in forward passes at a time: the limit, or one prompt's longest responses for each lane where
+    those are more."""
     used = rows(spec)
     response = max(
         spec.sampling.max_new_tokens if any(r.draws for r in used) else 0,
@@ -114,15 +144,16 @@ def micro_batch_tokens(spec: RunSpec) -> int:
     )
     comparators = max({"none": 0, "both": 2}.get(r.comparator, 1) for r in used)
     group = (2 + comparators) * (spec.data.max_prompt_tokens + response)
-    return max(group, min(spec.training.micro_batch_tokens, spec.training.batch_size * group))
+    each = min(spec.training.micro_batch_tokens, spec.training.batch_size * group) // lanes
+    return lanes * max(group, each)
 
 
-def logits_bytes(spec: RunSpec, sizes: Architecture) -> int:
+def logits_bytes(sizes: Architecture, tokens: int) -> int:
     """Logits, log-probs and their gradients in float32, as if every token were one of a response."""
-    return 4 * 4 * micro_batch_tokens(spec) * sizes.vocabulary
+    return 4 * 4 * tokens * sizes.vocabulary
 
 
-def activation_bytes(spec: RunSpec, sizes: Architecture) -> int:
+def activation_bytes(spec: RunSpec, sizes: Architecture, tokens: int) -> int:
     """Per token and layer, in float32: norms, residuals and attention (~8 hidden + keys and values), gated MLP (4 wide).
 
     With checkpointing each layer keeps its input alone, and one layer at a time has the rest.
@@ -130,5 +161,5 @@ def activation_bytes(spec: RunSpec, sizes: Architecture) -> int:
     attention = 8 * sizes.hidden + 2 * (sizes.heads + sizes.kv_heads) * sizes.head_dim
     layer = attention + 4 * sizes.intermediate
     if spec.training.activation_checkpointing:
-        return 4 * micro_batch_tokens(spec) * (sizes.layers * sizes.hidden + layer)
-    return 4 * micro_batch_tokens(spec) * sizes.layers * layer
+        return 4 * tokens * (sizes.layers * sizes.hidden + layer)
+    return 4 * tokens * sizes.layers * layer

@@ -15,20 +15,21 @@ class Need:
     most: int
     least: int = 0
     """What of it is certainly there while the process works."""
-    rests: int = 0
-    """What of it may stay while other roles have their turn (`colocated`): weights that stay, and what torch keeps of a GPU's
-    memory for later tensors."""
-    rests_least: int = 0
+    sleeps: bool = False
+    """Whether it leaves a GPU while other roles have their turn (`colocated`). What does not may stay as a whole, because torch
+    keeps a GPU's memory for later tensors."""
+    passes: bool = False
+    """Whether it is there only while the process works, and is not laid aside but given up."""
 
     @classmethod
-    def certain(cls, name: str, size: int, *, stays: bool) -> "Need":
-        """What lies there as long as the process works; or, where it stays, as long as it lives."""
-        return cls(name, size, size, size if stays else 0, size if stays else 0)
+    def certain(cls, name: str, size: int, *, sleeps: bool = False, passes: bool = False) -> "Need":
+        """What certainly is as much."""
+        return cls(name, size, size, sleeps, passes)
 
     @classmethod
-    def bound(cls, name: str, size: int, *, stays: bool) -> "Need":
-        """What may be as much, and nobody knows how much less."""
-        return cls(name, size, 0, size if stays else 0)
+    def bound(cls, name: str, size: int, *, sleeps: bool = False) -> "Need":
+        """What is needed for the work alone, and may be as much; nobody knows how much less."""
+        return cls(name, size, 0, sleeps, passes=True)
 
 
 def most_of(needs: Iterable[Need]) -> dict[str, int]:

@@ -117,8 +117,9 @@ def _placed(
     if share is None:
         own = [libraries, *needs]
         return RoleMemory(role, processes, most_of(own), unknown, least_of(own))
-    resting = sum(need.least for need in needs if need.sleeps) if place.spec.resources.layout == "colocated" else 0
-    host = [libraries, Need("cuda", CUDA_LIBRARIES), Need("loading", loaded), Need("asleep", resting, resting)]
+    aside = [need for need in needs if need.sleeps and not need.passes and place.spec.resources.layout == "colocated"]
+    asleep = Need("asleep", sum(n.most for n in aside), sum(n.least for n in aside))
+    host = [n for n in (libraries, Need.bound("cuda", CUDA_LIBRARIES), Need.bound("loading", loaded), asleep) if n.most]
     there = [Need("cuda", CUDA, LEAST_CUDA), *needs]
     gpu = OnGpu(
         share.gpus_each,
@@ -127,7 +128,7 @@ def _placed(
         sum(need.most for need in there if not need.sleeps),
         sum(need.least for need in there if not need.sleeps and not need.passes),
     )
-    return RoleMemory(role, processes, most_of(n for n in host if n.most), unknown, least_of(host), gpu)
+    return RoleMemory(role, processes, most_of(host), unknown, least_of(host), gpu)
 
 
 def _model_role(place: Place, size: ModelSize, role: str, processes: int) -> RoleMemory:
@@ -140,10 +141,10 @@ def _model_role(place: Place, size: ModelSize, role: str, processes: int) -> Rol
         needs.append(Need.certain("adapter", 4 * models * size.adapted.parameters, sleeps=True))
     elif loaded:
         averaged = 2 if role == "reference" and any(r.reference == "ema" for r in rows(spec)) else 1
-        needs.append(Need("next_weights", averaged * loaded, sleeps=True))
+        needs.append(Need.bound("next_weights", averaged * loaded, sleeps=True))
     if size.architecture is not None:
-        logits = memory.logits_bytes(spec, size.architecture, memory.micro_batch_tokens(spec)) // 2  # no gradients
-        needs.append(Need("logits", logits, sleeps=True))
+        logits = memory.logits_bytes(size.architecture, memory.micro_batch_tokens(spec)) // 2  # no gradients
+        needs.append(Need.bound("logits", logits, sleeps=True))
     return _placed(place, role, processes, needs, size.unknown, loaded)
 
 
@@ -153,29 +154,31 @@ def _engine_needs(place: Place, size: ModelSize, role: str, processes: int) -> l
     spec, needs = place.spec, list[Need]()
     if size.parameters is not None:
         held = memory.engine_weight_bytes(spec, size.parameters)
-        shared = 0 if place.of(role) is not None else memory.file_bytes(spec, size.parameters)
+        shared = 0 if place.of(role) is not None else memory.loaded_bytes(spec, size)
         needs.append(Need("weights", held, held - shared + shared // processes, sleeps=True))
         if place.of(role) is None:
-            needs.append(Need("packed", memory.packed_bytes(spec, size)))
+            needs.append(Need.bound("packed", memory.packed_bytes(spec, size)))
     if size.architecture is not None:
-        needs.append(Need("kv_cache", memory.kv_cache_bytes(spec, size.architecture), sleeps=True))
+        needs.append(Need.bound("kv_cache", memory.kv_cache_bytes(spec, size.architecture), sleeps=True))
     return [need for need in needs if need.most]
 
 
 def _vllm_needs(place: Place, size: ModelSize, role: str) -> list[Need]:
-    """Of a vLLM engine, on each GPU over which it is cut, and of the model beside it that gives log-probs: on the first of them,
-    once log-probs are asked for."""
+    """Of a vLLM engine, on each GPU over which it is cut, and of the model beside it that gives log-probs: on the first of
+    them, once log-probs are asked for."""
     spec, needs = place.spec, list[Need]()
     if size.parameters is not None:
         served = -(-BYTES[spec.model.dtype] * size.parameters // spec.resources.engine_tensor_parallel)
-        scorer = memory.loaded_bytes(spec, size) or BYTES[spec.model.dtype] * size.parameters
+        scorer = memory.loaded_bytes(spec, size)
         is_reference = role != "policy" or any(r.reference == "previous" for r in rows(spec))
         needs += [
             Need.certain("weights", served, sleeps=True),
             Need("scorer", scorer, scorer if is_reference else 0, sleeps=True),
         ]
-    needs.append(Need.certain("kv_cache", vllm_kv_cache_bytes(spec), sleeps=True))
-    return [*needs, Need("workspace", VLLM_WORKSPACE, sleeps=True)] if place.of(role) is not None else needs
+    needs.append(Need.certain("kv_cache", vllm_kv_cache_bytes(spec), sleeps=True, passes=True))
+    if place.of(role) is not None:
+        needs.append(Need.bound("workspace", VLLM_WORKSPACE, sleeps=True))
+    return needs
 
 
 def _by_vllm(spec: RunSpec) -> bool:
@@ -183,27 +186,31 @@ def _by_vllm(spec: RunSpec) -> bool:
 
 
 def _trainer_role(place: Place, size: ModelSize) -> RoleMemory:
-    """Weights, those trained with gradients and the optimizer's moments in float32, and one micro-batch. Of several workers each
-    holds its rows of the first, and computes with what it gathers of them."""
+    """Weights, those trained with gradients and the optimizer's moments in float32, and one micro-batch. Of several workers
+    each holds its rows of the first, and computes with what it gathers of them."""
     spec, workers = place.spec, trainer_workers(place.spec, place.gpus)
     lanes = memory.lanes_of_training(spec, place.cores) if workers == 1 and place.of("trainer") is None else 1
     tokens = memory.micro_batch_tokens(spec, lanes)
     held = {name: -(-count // workers) for name, count in memory.trainer_weights(spec, size).items()}
     needs = [Need.certain(name, count, passes=name == "gradients") for name, count in held.items()]
     if size.parameters is not None and workers > 1:
-        needs.append(Need("gathered", memory.gathered_bytes(size.parameters, size.architecture)))
+        needs.append(Need.bound("gathered", memory.gathered_bytes(size.parameters, size.architecture)))
     elif size.parameters is not None and size.adapted is None and spec.model.dtype == "bfloat16":
-        needs.append(Need("casts", 2 * size.parameters))  # autocast keeps them from the forward to the backward pass
+        needs.append(
+            Need.bound("casts", 2 * size.parameters)
+        )  # autocast keeps them from the forward to the backward pass
     if lanes > 1 and held:
-        needs.append(Need("lanes", (2 * lanes - 1) * held["gradients"]))  # each lane's sum, and what it adds to it
+        needs.append(
+            Need.bound("lanes", (2 * lanes - 1) * held["gradients"])
+        )  # each lane's sum, and what it adds to it
     if size.architecture is not None:
         activations = memory.activation_bytes(spec, size.architecture, tokens)
         if size.adapted is not None:
             activations += 4 * tokens * size.adapted.columns
-        needs.append(Need("activations", activations))
-        needs.append(Need("logits", memory.logits_bytes(spec, size.architecture, tokens)))
+        needs.append(Need.bound("activations", activations))
+        needs.append(Need.bound("logits", memory.logits_bytes(size.architecture, tokens)))
     if spec.online and held:
-        needs.append(Need("hand_over", memory.weights_object_bytes(size)))
+        needs.append(Need.bound("hand_over", memory.weights_object_bytes(size)))
     return _placed(place, "trainer", workers, needs, size.unknown, memory.loaded_bytes(spec, size))
 
 

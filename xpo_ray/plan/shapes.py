@@ -47,7 +47,7 @@ def shapes_by_config(config: dict[str, Any], sizes: Architecture) -> Shapes:
 
 def _layer(config: dict[str, Any], sizes: Architecture) -> Shapes:
     kind, hidden = config["model_type"], sizes.hidden
-    made = {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
+    made: Shapes = {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
     made |= _attention(sizes, fused=kind == "phi3", qkv_bias=kind == "qwen2", biases=_says(config, "attention_bias"))
     made |= _mlp(sizes, fused=kind == "phi3", biases=_says(config, "mlp_bias"))
     if kind == "qwen3":
@@ -81,4 +81,5 @@ def _says(config: dict[str, Any], name: str) -> bool:
 
 def _config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return config.get("text_config", config)
+    text: dict[str, Any] = config.get("text_config", config)
+    return text
