@@ -36,7 +36,7 @@ class ModelWriter:
     def write(self) -> None:
         """Config, weights in files of bounded size, and where there are several, their index."""
         kept = dict(kept_tensors(self._model))
-        files = _divided({name: t.numel() * t.element_size() for name, t in kept.items()}, self._file_bytes)
+        files = divided({name: t.numel() * t.element_size() for name, t in kept.items()}, self._file_bytes)
         names = {_file_name(k, len(files)): held for k, held in enumerate(files, 1)}
         self._try(lambda: _write_config(self._model, self._folder))
         for file, held in names.items():
@@ -78,7 +78,7 @@ def _write_config(model: "PreTrainedModel", folder: Path) -> None:
         model.generation_config.save_pretrained(folder)
 
 
-def _divided(sizes: dict[str, int], most: int) -> list[list[str]]:
+def divided(sizes: dict[str, int], most: int) -> list[list[str]]:
     """Names in their order, in groups of at most so many bytes or of one."""
     files: list[list[str]] = []
     room = 0

@@ -20,11 +20,20 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from xpo_ray.errors import RunFailed
+from xpo_ray.group.model_writer import divided
 from xpo_ray.group.ranks import Ranks, whole_group
+
+PART_BYTES = 5 * 10**8
+"""Of one rank in one file, unless a single item is larger: while a file is written it is in memory twice more."""
 
 
 def save_state(
-    folder: Path, model: nn.Module, optimizer: Optimizer, position: dict[str, int], ranks: Ranks
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    position: dict[str, int],
+    ranks: Ranks,
+    part_bytes: int = PART_BYTES,
 ) -> Exception | None:
     """Write this rank's part, as all ranks do; returns what went wrong on any of them."""
     names = {id(p): n for n, p in model.named_parameters()}
@@ -33,10 +42,11 @@ def save_state(
         for p, items in optimizer.state.items()
         for item, value in items.items()
     }
+    files = _files(state, ranks.size, part_bytes)
     state[f"rng.{ranks.rank}"] = torch.get_rng_state()
     try:
         with whole_group():
-            save(state, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+            save(state, storage_writer=HuggingFaceStorageWriter(str(folder), files, save_distributed=True))
         if ranks.first:
             (folder / "position.json").write_text(json.dumps(position))
     except CheckpointException as error:  # of which each rank hears, whoever failed
@@ -45,6 +55,13 @@ def save_state(
     except OSError as error:
         return error
     return None
+
+
+def _files(state: dict[str, Tensor], ranks: int, part_bytes: int) -> dict[str, int]:
+    """The number of the file that each item goes into, on every rank one of its own; random states go into the first."""
+    parts = divided({name: t.numel() * t.element_size() // ranks for name, t in state.items()}, part_bytes)
+    numbers = {name: k for k, held in enumerate(parts, 1) for name in held}
+    return numbers | {f"rng.{rank}": 1 for rank in range(ranks)}
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, rank: int = 0) -> None:

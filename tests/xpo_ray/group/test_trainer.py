@@ -154,6 +154,29 @@ def test_a_run_goes_on_with_another_number_of_workers(
     assert [single.step(*step).metrics["loss"] for step in given[2:]] == pytest.approx(expected, rel=1e-5)
 
 
+def test_moments_in_several_files_of_each_rank_are_read_as_those_in_one(
+    two: Together, model_folder: Path, tmp_path: Path
+) -> None:
+    origin = model(model_folder)
+    given = windows(shard(MIXED, model_folder), [[0, 1, 2, 3], [3], [0, 1], [1, 3]])
+    two.all(work.make, "parts", SPEC, origin)
+    two.all(work.steps, "parts", given[:2])
+    two.all(work.save, "parts", tmp_path / "one")
+    assert two.all(work.write_state, "parts", tmp_path / "parts" / "trainer", 20_000) == [None, None]
+    files = sorted((tmp_path / "parts" / "trainer").glob("shard-*.safetensors"))
+    assert len({p.name.split("-model-")[1] for p in files}) > 3
+    assert max(p.stat().st_size for p in files) < 35_000  # a rank's half of an embedding has 24,576 bytes
+    assert len(list((tmp_path / "one" / "trainer").glob("shard-*.safetensors"))) == 2
+    kept_on, _ = two.all(work.steps, "parts", given[2:])
+    two.all(work.make, "parts", SPEC, origin, str(tmp_path / "one" / "model"), tmp_path / "parts")
+    resumed, _ = two.all(work.steps, "parts", given[2:])
+    assert resumed == kept_on
+    single = alone(SPEC, origin, tmp_path / "one" / "model")
+    single.restore_state(tmp_path / "parts")
+    expected = [m["loss"] for m in kept_on]
+    assert [single.step(*step).metrics["loss"] for step in given[2:]] == pytest.approx(expected, rel=1e-5)
+
+
 def test_what_is_saved_is_what_one_worker_saves(two: Together, model_folder: Path, tmp_path: Path) -> None:
     origin = model(model_folder)
     two.all(work.make, "saved", SPEC, origin)

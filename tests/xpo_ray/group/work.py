@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xpo_ray.group.model_writer import ModelWriter
+from xpo_ray.group.optimizer_state import save_state
 from xpo_ray.group.publishing import publish
 from xpo_ray.group.ranks import Ranks
 from xpo_ray.group.trainer import GroupTrainer
@@ -82,6 +83,11 @@ def held_numbers(_: Ranks, name: str) -> tuple[int, int]:
 
 def write_model(ranks: Ranks, name: str, folder: Path, file_bytes: int) -> None:
     ModelWriter(HELD[name].model, folder, writes=ranks.first, file_bytes=file_bytes).write()
+
+
+def write_state(ranks: Ranks, name: str, folder: Path, part_bytes: int) -> Exception | None:
+    held = HELD[name]
+    return save_state(folder, held.model, held.optimizer, {}, ranks, part_bytes)
 
 
 def published(_: Ranks, name: str, root: Path, draft: Checkpoint) -> Checkpoint | None:
