@@ -49,7 +49,6 @@ def test_waits_for_an_actor_double_and_end_at_half_a_minute() -> None:
         ({"members": [MEMBERS[0], {"judge": PYTHON | {"tie_margin": 1.0}}]}, "no effect on a member; set them on the"),
         ({"members": [MEMBERS[0], {"judge": PYTHON | {"max_failed_fraction": 1.0}}]}, "set them on the ensemble"),
         ({"members": [MEMBERS[0], {"judge": PYTHON, "weight": 0.0}]}, "greater than 0"),
-        ({"members": [MEMBERS[0], {"judge": {"kind": "magic"}}]},),
         ({"min_members": 3}, "min_members is 3, there are 2 members; lower it"),
         ({"unsure_below": 0.5}, "unsure_below needs `combine: cheap_then_dear`"),
         ({"combine": "cheap_then_dear"}, "cheap_then_dear needs unsure_below"),
