@@ -6,7 +6,8 @@ from pathlib import Path
 from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.judges.naming import named
-from xpo_ray.judges.pairrm.backbone import DEFAULT, local_backbone
+from xpo_ray.judges.pairrm.backbone import DEFAULT, local_backbone, read_json
+from xpo_ray.judges.pairrm.names import HEAD, expected, refuse_others
 from xpo_ray.judges.python import check_python_judge, source_digest
 from xpo_ray.judges.remote.prompt_text import prompt_text, template_text
 from xpo_ray.judges.remote.templates import template_of
@@ -19,7 +20,6 @@ from xpo_ray.spec.run import RunSpec
 
 DECIDED_BY_CONTENT = ("reward_model", "pairrm", "http", "llm")
 """Kinds whose files decide the result beside their fields: models, and the templates of what is sent to an endpoint."""
-PAIRRM_HEAD = ("head_layer.1.weight", "head_layer.1.bias", "head_layer.4.weight", "head_layer.4.bias")
 
 
 def check_judges(spec: RunSpec, folder: Path) -> None:
@@ -131,19 +131,23 @@ def _check_reward_model(spec: RewardModelJudge) -> None:
 
 
 def _check_pairrm(spec: PairRMJudge) -> None:
-    """The files and the head's names; all names and shapes are checked where it is loaded."""
+    """The files and the names of the weights; shapes are checked where it is loaded."""
     try:
         folder = model_folder(spec.path)
         names = None if folder is None else set(tensor_shapes(folder))
         named = None if spec.backbone is None else model_folder(spec.backbone)
     except ModelError as error:
         raise JudgeError(f"judge {spec.path}: {error}") from error
-    if folder is not None and names is not None:
+    if folder is not None:
         named = local_backbone(spec, folder)
-        if missing := [name for name in PAIRRM_HEAD if name not in names]:
-            raise JudgeError(
-                f"judge.path {spec.path}: the checkpoint has no {', '.join(missing)}; give llm-blender/PairRM-hf or "
-                "llm-blender/PairRM"
-            )
     if named is not None and not (named / "config.json").is_file():
         raise JudgeError(f"judge.backbone {named}: has no config.json; give the config and tokenizer of {DEFAULT}")
+    if folder is not None and names is not None:
+        _check_names(spec, names, folder if spec.backbone is None and named is None else named)
+
+
+def _check_names(spec: PairRMJudge, names: set[str], deberta: Path | None) -> None:
+    """Of the weights: all where DeBERTa's config lies here and is of a kind that is known, else of the head alone."""
+    config = None if deberta is None else read_json(deberta / "config.json", f"judge.path {spec.path}")
+    wanted = None if config is None else expected(config)
+    refuse_others(spec, wanted or set(HEAD), names if wanted else names & set(HEAD))

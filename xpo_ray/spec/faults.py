@@ -89,6 +89,8 @@ def _echo(place: Place, error: dict[str, Any], faults: list[tuple[Place, dict[st
     others = [p for p, e in faults if e is not error and p.keys[: len(place.keys)] == place.keys]
     if not others:
         return False
+    if error["type"] == "too_short":  # what is wrong with an item is counted as one item less
+        return True
     listed = isinstance(error["input"], list)
     return (error["type"] in ONLY_VALUE and not listed) or (
         listed and error["type"].endswith("_type") and error["type"] not in ONLY_VALUE

@@ -19,7 +19,8 @@ class RemoteJudge(JudgeBase):
     """What judges behind an HTTP endpoint have. Redirects are not followed, and proxies of the environment are not used.
 
     Tried again: connection errors, time limits, 429 and 5xx, and answers that cannot be read; never another 4xx. While the
-    endpoint cannot be reached the judge waits; after `patience_s` of that the run pauses, and nothing is lost.
+    endpoint cannot be reached the judge waits; after `patience_s` of that the run pauses, and nothing is lost. It pauses too
+    where the endpoint takes no request of a shard for want of a token (401, 403).
     """
 
     url: str

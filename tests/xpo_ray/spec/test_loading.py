@@ -158,6 +158,21 @@ def test_all_faults_are_reported_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 4
 
 
+def test_a_member_that_is_wrong_is_the_only_fault_and_not_one_member_too_few_too() -> None:
+    python = {"judge": {"kind": "python", "function": "m:f"}}
+    for member, fault in (
+        (
+            {"judge": {"kind": "magic"}},
+            "judge.members.1.judge.kind: unknown, got 'magic'; known are python, reward_model",
+        ),
+        ({**python, "weight": 0}, "judge.members.1.weight: should be greater than 0; got 0"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            parse_spec(changed("judge", {"kind": "ensemble", "members": [python, member]}))
+        (_, line) = str(caught.value).splitlines()
+        assert line.strip().startswith(fault)
+
+
 def test_per_iteration_lists_have_one_value_per_iteration() -> None:
     spec = parse_spec(changed("training.learning_rate", ["5e-7", 3e-7, 1e-7]))
     assert [at_iteration(spec.training.learning_rate, t) for t in (1, 2, 3)] == [5e-7, 3e-7, 1e-7]

@@ -24,13 +24,11 @@ from xpo_ray.errors import JudgeError
 from xpo_ray.judges.pairrm.backbone import DEFAULT, backbone_of, read_config, read_json
 from xpo_ray.judges.pairrm.encoding import PREFIXES, prefix_id
 from xpo_ray.judges.pairrm.model import PairRM
+from xpo_ray.judges.pairrm.names import POSITION_IDS, refuse_others, some
 from xpo_ray.judges.reward_model import LOADING_FAULTS
 from xpo_ray.spec.judge import PairRMJudge
 
 EMBEDDINGS = "pretrained_model.embeddings.word_embeddings.weight"
-POSITION_IDS = "pretrained_model.embeddings.position_ids"
-"""A buffer that older versions of transformers saved; it holds nothing that was trained."""
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _weights(spec: PairRMJudge, path: str) -> dict[str, Tensor]:
     if EMBEDDINGS not in weights:
         raise JudgeError(
             f"judge.path {spec.path}: the checkpoint has no {EMBEDDINGS}, it begins with "
-            f"{_some(sorted(weights))}; give llm-blender/PairRM-hf or llm-blender/PairRM"
+            f"{some(sorted(weights))}; give llm-blender/PairRM-hf or llm-blender/PairRM"
         )
     return weights
 
@@ -165,31 +163,14 @@ def _filled(
     with torch.device("meta"):
         model = PairRM(config, tasks)
     wanted = {name: weight.shape for name, weight in model.state_dict().items()}
-    _refuse_other_names(spec, set(wanted), set(weights))
+    refuse_others(spec, set(wanted), set(weights))
     if others := [
         f"{k} is {tuple(weights[k].shape)}, not {tuple(wanted[k])}" for k in wanted if weights[k].shape != wanted[k]
     ]:
         raise JudgeError(
-            f"judge.path {spec.path}: the config does not fit the weights: {_some(others)}; copy config.json anew"
+            f"judge.path {spec.path}: the config does not fit the weights: {some(others)}; copy config.json anew"
         )
     model.load_state_dict({name: weights.pop(name).to(dtype) for name in wanted}, assign=True)
     embeddings = model.pretrained_model.embeddings
     embeddings.position_ids = torch.arange(config.max_position_embeddings).expand((1, -1))
     return model.requires_grad_(False).eval()
-
-
-def _refuse_other_names(spec: PairRMJudge, wanted: set[str], got: set[str]) -> None:
-    missing, unexpected = sorted(wanted - got), sorted(got - wanted)
-    if missing or unexpected:
-        parts = [
-            f"{_some(names)} {what}" for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names
-        ]
-        raise JudgeError(
-            f"judge.path {spec.path}: these are not PairRM's weights: {'; '.join(parts)}; give llm-blender/PairRM-hf or "
-            "llm-blender/PairRM with the config that belongs to it"
-        )
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

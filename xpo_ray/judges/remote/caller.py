@@ -25,6 +25,7 @@ import certifi
 import httpx
 
 from xpo_ray import __version__
+from xpo_ray.judges.remote import remedies
 from xpo_ray.judges.remote.breaker import Breaker
 from xpo_ray.judges.remote.outcomes import Answered, Failed, Refused, Request, Unreadable
 from xpo_ray.judges.remote.pauses import pause_s, retry_after_s
@@ -154,9 +155,11 @@ class Caller:
             async with asyncio.timeout(self._spec.timeout_s):
                 received = await self._exchanged(content)
         except TimeoutError:
-            return self._lost(f"{self.shown_url} gave no whole answer within {self._spec.timeout_s:g} s", probe)
+            within = f"gave no whole answer within judge.timeout_s {self._spec.timeout_s:g}"
+            return self._lost(f"{self.shown_url} {within}", probe)
         except httpx.TransportError as error:
-            return self._lost(f"{self.shown_url}: {type(error).__name__}: {error}", probe)
+            said = f"{type(error).__name__}: {error}{remedies.of_error(error)}"
+            return self._lost(f"{self.shown_url}: {said}", probe)
         except Unusable as error:
             self._breaker.answered()
             return self._failed(str(error), number, divisible=True)
@@ -191,7 +194,8 @@ class Caller:
         async for chunk in answer.aiter_raw():
             body += chunk
             if len(body) > MOST_ANSWER_BYTES:
-                raise Unusable(f"{self.shown_url} sent more than the {MOST_ANSWER_BYTES >> 20} MiB of an answer")
+                most = f"{MOST_ANSWER_BYTES >> 20} MiB, the most that is read of an answer"
+                raise Unusable(f"{self.shown_url} sent more than {most}")
         return bytes(body)
 
     def _understood(
@@ -209,6 +213,8 @@ class Caller:
         if 300 <= status < 400:
             where = self._masked(received.headers.get("location", "nowhere").encode()).decode()[:SHOWN]
             return self._failed(f"{self._said(received)}; it points to {where!r}, redirects are not followed", number)
+        if status in remedies.NOT_LET_IN:
+            return self._failed(self._said(received), number, unreachable=True)
         if not 200 <= status < 300:
             return self._failed(self._said(received), number, divisible=status in DIVISIBLE)
         try:
@@ -223,7 +229,9 @@ class Caller:
         return retry_after_s(received.headers.get("retry-after"), datetime.now(UTC))
 
     def _said(self, received: Received) -> str:
-        return f"{self.shown_url} answered {received.status}: {_excerpt(received.body)}"
+        told = f"{self.shown_url} answered {received.status}: {_excerpt(received.body)}"
+        pause = remedies.of_pause(self._spec, self._asked_s(received))
+        return f"{told}{remedies.of_status(self._spec, received.status)}{pause}"
 
     def _failed(self, reason: str, tries: int, *, unreachable: bool = False, divisible: bool = False) -> Failed:
         plain = reason.encode("utf-8", "backslashreplace")  # an answer may spell half a character

@@ -55,7 +55,10 @@ def read(answer: bytes, comparisons: Sequence[Comparison]) -> list[Verdict]:
     found = parsed(answer)
     if not isinstance(found, dict):
         raise Unreadable('the answer is not an object {"version": 1, "judgements": […]}')
-    if (version := found.get("version")) != VERSION or isinstance(version, bool):
+    if "version" not in found:
+        others = "; an endpoint that gives `rewards` needs judge.format trl or openrlhf" if "rewards" in found else ""
+        raise Refused(f'the answer has no "version": {VERSION}{others}')
+    if (version := found["version"]) != VERSION or isinstance(version, bool):
         raise Refused(f"the endpoint answers in version {version!r:.40} of the contract, this is version {VERSION}")
     given = _by_id(found.get("judgements"), len(comparisons))
     return [_verdict(given.get(str(i)), len(each.responses)) for i, each in enumerate(comparisons)]

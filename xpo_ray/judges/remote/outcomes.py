@@ -38,6 +38,7 @@ class Failed:
     reason: str
     tries: int
     unreachable: bool = False
-    """For want of a working endpoint: connection errors, time limits, 429, 5xx. Waiting may help."""
+    """For want of a working endpoint: connection errors, time limits, 429, 5xx; or of a token that it takes: 401, 403. Waiting
+    may help."""
     divisible: bool = False
     """A smaller request may fare better."""

@@ -57,7 +57,11 @@ def test_what_is_missing_is_refused_before_anything_is_loaded(tmp_path: Path) ->
         check_judge(spec(ranker), tmp_path)
     weights = load_file(hf / "model.safetensors")
     save_file({k: v for k, v in weights.items() if k != "head_layer.4.bias"}, hf / "model.safetensors")
-    with pytest.raises(JudgeError, match=r"the checkpoint has no head_layer\.4\.bias; give llm-blender/PairRM-hf"):
+    with pytest.raises(JudgeError, match=r"not PairRM's weights: head_layer\.4\.bias missing; give llm-"):
+        check_judge(spec(hf), tmp_path)
+    name = "pretrained_model.encoder.layer.1.output.dense.weight"
+    save_file({k: v for k, v in weights.items() if k != name} | {"extra": weights[name]}, hf / "model.safetensors")
+    with pytest.raises(JudgeError, match=rf"not PairRM's weights: {name} missing; extra unexpected; give"):
         check_judge(spec(hf), tmp_path)
     with pytest.raises(JudgeError, match=r"judge .*nothing: .*no such model folder"):
         check_judge(spec(tmp_path / "nothing"), tmp_path)

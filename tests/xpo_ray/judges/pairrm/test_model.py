@@ -1,3 +1,4 @@
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from tests.xpo_ray.judges.pairrm.worlds import config, random_weights
 from xpo_ray.judges.pairrm.deberta import DebertaV2Model
 from xpo_ray.judges.pairrm.disentangled import PrefixStates
 from xpo_ray.judges.pairrm.model import PairRM
+from xpo_ray.judges.pairrm.names import expected
 
 ROWS = 100
 KINDS: dict[str, dict[str, Any]] = {
@@ -50,6 +52,13 @@ def filled(weights: dict[str, torch.Tensor], made: Any, tasks: int = 1) -> PairR
     model = PairRM(made, tasks).eval()
     model.load_state_dict(weights)
     return model
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *PLAIN])
+def test_the_names_that_a_config_tells_are_those_of_the_model_or_the_kind_is_not_known(kind: str) -> None:
+    made = config(ROWS, **(KINDS | PLAIN)[kind])
+    told = expected(json.loads(made.to_json_string(use_diff=False)))
+    assert told == (None if kind == "convolution" else set(PairRM(made, 1).state_dict()))
 
 
 @pytest.mark.parametrize("tasks", [1, 3])

@@ -75,12 +75,43 @@ def test_when_the_tries_are_used_up_it_is_out_of_reach(calls: Any, endpoint: End
     assert len(endpoint.bodies) == 3
 
 
-@pytest.mark.parametrize(("status", "divisible"), [(400, True), (422, True), (413, True), (401, False), (404, False)])
+@pytest.mark.parametrize(("status", "divisible"), [(400, True), (422, True), (413, True), (404, False)])
 def test_another_refusal_is_never_tried_again(calls: Any, endpoint: Endpoint, status: int, divisible: bool) -> None:
     endpoint.behaviour = lambda _: Reply(status, "no")
     failed = the(calls())
     assert (failed.tries, failed.unreachable, failed.divisible) == (1, False, divisible)
     assert len(endpoint.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "variable", "remedy"),
+    [
+        (401, None, "set judge.token_env to the environment variable with its token"),
+        (403, "MY_TOKEN", "put a token that the endpoint takes into MY_TOKEN"),
+    ],
+)
+def test_an_endpoint_that_takes_no_token_is_not_tried_again_and_a_new_token_may_help(
+    calls: Any, endpoint: Endpoint, status: int, variable: str | None, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "old")
+    endpoint.behaviour = lambda _: Reply(status, "who are you?")
+    failed = the(calls(token_env=variable))
+    assert (failed.tries, failed.unreachable, calls.made[0].down) == (1, True, False)
+    assert failed.reason.endswith(f"answered {status}: 'who are you?'; {remedy}")
+
+
+def test_a_host_that_is_unknown_is_out_of_reach_and_the_field_is_told(calls: Any) -> None:
+    failed = the(calls(url="http://nobody.invalid/judge", retries=0))
+    assert failed.unreachable
+    assert failed.reason.endswith("; check the host in judge.url")
+
+
+def test_an_endpoint_without_tls_is_out_of_reach_by_https_and_the_remedy_is_told(
+    calls: Any, endpoint: Endpoint
+) -> None:
+    failed = the(calls(url=endpoint.url.replace("http:", "https:"), retries=0))
+    assert failed.unreachable
+    assert failed.reason.endswith("; where the endpoint speaks no TLS, judge.url begins with http://")
 
 
 def test_a_connection_that_is_cut_is_tried_again(calls: Any, endpoint: Endpoint) -> None:
@@ -105,7 +136,7 @@ def test_an_answer_that_drips_is_given_up_at_the_time_limit_too(calls: Any, endp
     endpoint.behaviour = lambda _: Reply(text=" " * 40 + FINE.text, drip_s=0.05)
     failed = the(calls(timeout_s=0.3, retries=0))
     assert failed.unreachable
-    assert "gave no whole answer within 0.3 s" in failed.reason
+    assert "gave no whole answer within judge.timeout_s 0.3" in failed.reason
 
 
 def test_the_pause_that_a_retry_after_asks_for_is_kept_by_all(calls: Any, endpoint: Endpoint) -> None:
@@ -117,8 +148,9 @@ def test_the_pause_that_a_retry_after_asks_for_is_kept_by_all(calls: Any, endpoi
 
 def test_a_pause_that_is_longer_than_the_patience_ends_the_tries(calls: Any, endpoint: Endpoint) -> None:
     endpoint.waiting.append(Reply(503, headers={"Retry-After": "3600"}))
-    failed = the(calls())
+    failed = the(calls(patience_s=2.0))
     assert (failed.tries, failed.unreachable) == (1, True)
+    assert failed.reason.endswith("it asks for a pause of 3600 s, longer than judge.patience_s 2")
 
 
 def test_a_redirect_is_not_followed(calls: Any, endpoint: Endpoint) -> None:
@@ -132,7 +164,7 @@ def test_a_huge_answer_is_not_read_to_its_end(calls: Any, endpoint: Endpoint) ->
     endpoint.behaviour = lambda _: Reply(text=b" " * (MOST_ANSWER_BYTES + 1))
     failed = the(calls())
     assert (failed.tries, failed.unreachable) == (1, False)
-    assert "more than the 8 MiB" in failed.reason
+    assert "more than 8 MiB" in failed.reason
 
 
 def test_a_compressed_answer_is_not_unpacked(calls: Any, endpoint: Endpoint) -> None:

@@ -94,6 +94,13 @@ def test_an_answer_that_is_no_such_object_is_not_used_at_all(said: bytes) -> Non
         read(said, TWO)
 
 
+def test_an_answer_of_another_format_names_the_setting() -> None:
+    with pytest.raises(
+        Refused, match=r'has no "version": 1; an endpoint that gives `rewards` needs judge\.format trl or'
+    ):
+        read(b'{"rewards": [1, 2]}', TWO)
+
+
 @pytest.mark.parametrize("version", [2, "1", None, True])
 def test_another_version_is_refused(version: Any) -> None:
     with pytest.raises(Refused, match="this is version 1"):

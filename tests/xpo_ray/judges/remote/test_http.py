@@ -84,6 +84,18 @@ def test_an_endpoint_that_stays_down_is_out_of_reach(asking: Asking, endpoint: E
     assert [j.failed for j in judge.judge(asked(8))] == [False] * 8
 
 
+def test_an_endpoint_that_takes_no_token_any_more_is_out_of_reach_and_a_single_prompt_that_it_forbids_is_not(
+    asking: Asking, endpoint: Endpoint
+) -> None:
+    endpoint.behaviour = lambda _: Reply(401, "worn out")
+    with pytest.raises(
+        JudgeUnreachable, match=r"8 of 8 prompts of a shard: .* answered 401: 'worn out'; set judge\.token"
+    ):
+        asking("http", batch_size=1).judge(asked(8))
+    endpoint.behaviour = lambda body: Reply(403, "no") if prompts(body) == ["prompt 2"] else judged(body)
+    assert [j.failed for j in asking("http", batch_size=1).judge(asked(4))] == [False, False, True, False]
+
+
 def test_all_tries_gone_at_an_overloaded_endpoint_is_out_of_reach_too(asking: Asking, endpoint: Endpoint) -> None:
     endpoint.behaviour = lambda _: Reply(429)
     with pytest.raises(JudgeUnreachable, match="answered 429"):
