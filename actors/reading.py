@@ -5,11 +5,12 @@ would be: it is ended, and begun anew as often as an actor would be.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from xpo_ray.actors.pools import cause_of
 from xpo_ray.actors.watchdog import Deadlines, lived_until
@@ -63,6 +64,8 @@ class Reader:
                 return None
             answer.result()
         except RayTaskError as error:
+            with suppress(RayError):
+                ray.get(ref, timeout=0)  # it holds the error too, and Ray prints those that nobody has looked at
             raise cause_of(error) from error
         finally:
             if not answer.cancel():
