@@ -9,8 +9,8 @@ import pyarrow as pa
 import ray
 
 from xpo_ray.actors.pools import LOW, Pool
+from xpo_ray.actors.reading import Reader
 from xpo_ray.actors.roles import Roles
-from xpo_ray.actors.scheduler import read_table
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.decisions import runaway_length
 from xpo_ray.errors import DiskFull, JudgeUnreachable, XpoRayError
@@ -25,12 +25,13 @@ from xpo_ray.storage import Storage
 class Evaluator:
     """Evaluations of a run, one task each; an evaluation is compared with the base's and the one before it."""
 
-    def __init__(self, prepared: Prepared, storage: Storage, roles: Roles, reporter: Reporter) -> None:
+    def __init__(self, prepared: Prepared, storage: Storage, reader: Reader, roles: Roles, reporter: Reporter) -> None:
         assert prepared.held_out is not None
         prompts = prepared.held_out
         self.spec = prepared.spec
         self.held_out_id = prepared.held_out_id
         self.storage = storage
+        self.reader = reader
         self.roles = roles
         self.reporter = reporter
         size = self.spec.data.shard_size
@@ -99,7 +100,7 @@ class Evaluator:
     async def _draw(self, pool: Pool, iteration: int, shard: int) -> Any:
         key = self._key("drawn", iteration, shard)
         if (commit := self.storage.find(key)) is not None:
-            return read_table.remote(self.storage, commit)
+            return await self.reader.read(commit)
         assert self.roles.base is not None
         args = (self.shards[shard], self.sampling, self.spec.seed, iteration)
         ref, _ = await pool.call("held_out", *args, priority=LOW)
@@ -110,19 +111,19 @@ class Evaluator:
     async def _judge(self, iteration: int, shard: int, drawn: Any, previous: int | None) -> pa.Table:
         key = self._key("judged", iteration, shard)
         if (commit := self.storage.find(key)) is None:
-            base = self._judged(0, shard) if iteration != 0 else None
-            before = self._judged(previous, shard) if previous is not None and iteration != 0 else None
+            base = await self._judged(0, shard) if iteration != 0 else None
+            before = await self._judged(previous, shard) if previous is not None and iteration != 0 else None
             ref, done = await self.roles.evaluation_judge.call("held_out", drawn, base, before, priority=LOW)
             await self.roles.clerk.call("publish", key, ref, priority=LOW)
             self.reporter.emit(
                 ShardDone(iteration, shard, "held-out", done.prompts, done.seconds, fresh=True, counts=done.counts)
             )
             return await ref
-        return await read_table.remote(self.storage, commit)
+        return await (await self.reader.read(commit))
 
-    def _judged(self, iteration: int, shard: int) -> Any:
+    async def _judged(self, iteration: int, shard: int) -> Any:
         commit = self.storage.find(self._key("judged", iteration, shard))
-        return None if commit is None else read_table.remote(self.storage, commit)
+        return None if commit is None else await self.reader.read(commit)
 
     def _measure(self, iteration: int, judged: list[pa.Table]) -> dict[str, float | None]:
         base = None

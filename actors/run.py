@@ -18,9 +18,11 @@ from xpo_ray.actors.evaluator import Evaluator
 from xpo_ray.actors.placement import shards_in_flight
 from xpo_ray.actors.places import Places
 from xpo_ray.actors.policy import WeightSource
+from xpo_ray.actors.reading import Reader
 from xpo_ray.actors.roles import Roles, Weights
 from xpo_ray.actors.scheduler import Scheduler
 from xpo_ray.actors.trainer_seat import TrainerSeat
+from xpo_ray.actors.watchdog import Deadlines
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import Attempt
 from xpo_ray.crashpoints import crash_point
@@ -80,9 +82,10 @@ class Run:
         trainer = TrainerSeat(spec, storage, reporter, prefix, watch, places, cast)
         trainer.launch(_latest(storage.checkpoints()))
         roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch, places, cast)
-        scheduler = _scheduler(prepared, storage, roles, trainer, reporter)
+        reader = Reader(storage, reporter, Deadlines(spec.resources.hung_after_s), spec.resources.max_restarts)
+        scheduler = _scheduler(prepared, storage, reader, roles, trainer, reporter)
         held_out = prepared.held_out
-        evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
+        evaluator = Evaluator(prepared, storage, reader, roles, reporter) if held_out is not None else None
         ledger = Ledger.open(attempt.root, attempt.folder)
         return cls(prepared, attempt, reporter, roles, scheduler, trainer, places, ledger, evaluator)
 
@@ -307,7 +310,7 @@ class Run:
 
 
 def _scheduler(
-    prepared: Prepared, storage: Storage, roles: Roles, trainer: TrainerSeat, reporter: Reporter
+    prepared: Prepared, storage: Storage, reader: Reader, roles: Roles, trainer: TrainerSeat, reporter: Reporter
 ) -> Scheduler:
     spec, schedule = prepared.spec, prepared.schedule
     assert spec.seed is not None
@@ -324,7 +327,7 @@ def _scheduler(
         )
 
     ahead = Ahead(schedule, spec.online, spec.seed, schedule.shards(1) if spec.online else bound, prompts)
-    return Scheduler(spec, schedule, prompts, storage, roles.clerk, reporter, bound, ahead, quiet)
+    return Scheduler(spec, schedule, prompts, storage, reader, roles.clerk, reporter, bound, ahead, quiet)
 
 
 def _latest(checkpoints: list[Checkpoint]) -> Checkpoint | None:

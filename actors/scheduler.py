@@ -17,6 +17,7 @@ import ray
 
 from xpo_ray.actors.ahead import Ahead, Drawn
 from xpo_ray.actors.pools import URGENT, Pool
+from xpo_ray.actors.reading import Reader
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw, Row
 from xpo_ray.decisions import next_stage
@@ -25,7 +26,7 @@ from xpo_ray.reporting import Reporter, ShardDone
 from xpo_ray.schedule import Schedule, Slice
 from xpo_ray.shards import STAGES, Stage
 from xpo_ray.spec.run import RunSpec
-from xpo_ray.storage import Commit, Storage
+from xpo_ray.storage import Storage
 
 QUIET_S = 0.02
 """How often the filler looks whether the cores are quiet."""
@@ -56,14 +57,6 @@ class IterationRoles:
         return self.policy, self.policy_version
 
 
-def _read(storage: Storage, commit: Commit) -> pa.Table:
-    return storage.read_table(commit)
-
-
-read_table: Any = ray.remote(num_cpus=0, max_retries=3)(_read)
-"""A task that brings a committed table into the object store; reading may be done twice."""
-
-
 def shard_key(stage: Stage, iteration: int, shard: int) -> str:
     """Where a stage of a shard is committed."""
     return f"iteration-{iteration:04d}/{stage}/shard-{shard:05d}"
@@ -78,6 +71,7 @@ class Scheduler:
     prompts: Callable[[int, int], pa.Table]
     """The prompts of (iteration, shard)."""
     storage: Storage
+    reader: Reader
     clerk: Pool
     reporter: Reporter
     in_flight: int
@@ -88,14 +82,14 @@ class Scheduler:
     _tasks: dict[int, "asyncio.Task[Any]"] = field(default_factory=dict)
     _commits: dict[tuple[int, int], "asyncio.Task[None]"] = field(default_factory=dict)
     _filler: "asyncio.Task[None] | None" = None
-    _read: dict[tuple[int, int], Any] = field(default_factory=dict)
+    _reads: dict[tuple[int, int], "asyncio.Task[Any]"] = field(default_factory=dict)
     _started: int = 0
 
     async def begin(self, roles: IterationRoles) -> None:
         """Start an iteration; with `colocated` all its shards are made here, stage by stage."""
         self.stop()
         await self.settle()
-        self._roles, self._read = roles, {}
+        self._roles, self._reads = roles, {}
         self.ahead.forget(roles.iteration)
         if self.spec.resources.layout == "colocated":
             await self._in_turn(roles)
@@ -104,9 +98,9 @@ class Scheduler:
 
     def stop(self) -> None:
         """Forget the shards under way; what they commit stays, and so do draws ahead."""
-        for task in (*self._tasks.values(), *([self._filler] if self._filler else [])):
+        for task in (*self._tasks.values(), *self._reads.values(), *([self._filler] if self._filler else [])):
             task.cancel()
-        self._tasks, self._started, self._filler = {}, 0, None
+        self._tasks, self._reads, self._started, self._filler = {}, {}, 0, None
 
     async def settle(self) -> None:
         """Wait for the commits under way, whatever becomes of them: what was made is not to be lost, nor made twice."""
@@ -123,7 +117,8 @@ class Scheduler:
     async def tables(self, slices: Sequence[Slice]) -> list[Any]:
         """Refs of the SCORED tables of a window's slices; starts the shards behind them as far as the bound allows."""
         assert self._roles is not None
-        refs = [await self._table(s.iteration, s.shard) for s in slices]
+        reads = {s: self._reading(s.iteration, s.shard) for s in slices if not self._streams(s.iteration, s.shard)}
+        refs = [await (reads[s] if s in reads else self._streamed(s.shard)) for s in slices]
         own = [s.shard for s in slices if s.iteration == self._roles.iteration]
         for shard in [k for k in self._tasks if own and k < min(own)]:
             del self._tasks[shard]
@@ -138,28 +133,41 @@ class Scheduler:
         for key in done:
             del self._commits[key]
 
-    async def _table(self, iteration: int, shard: int) -> Any:
-        roles = self._roles
-        assert roles is not None
+    def _streams(self, iteration: int, shard: int) -> bool:
+        """Whether a shard comes through the actors now, and not out of storage."""
+        assert self._roles is not None
+        if self.spec.resources.layout != "dedicated" or iteration != self._roles.iteration:
+            return False
+        return shard in self._tasks or shard >= self._started
+
+    async def _streamed(self, shard: int) -> Any:
+        self._start_until(shard + self.in_flight)
+        return await asyncio.shield(self._tasks[shard])  # who waits may be stopped; the shard goes on
+
+    def _reading(self, iteration: int, shard: int) -> "asyncio.Task[Any]":
+        """The read of a committed shard, begun here or a while ago."""
         key = iteration, shard
-        if iteration == roles.iteration and (shard in self._tasks or shard >= self._started):
-            self._start_until(shard + self.in_flight)
-        if iteration == roles.iteration and shard in self._tasks:
-            return await asyncio.shield(self._tasks[shard])  # who waits may be stopped; the shard goes on
-        if key not in self._read:
-            while len(self._read) >= 2 * self.in_flight:
-                self._read.pop(next(iter(self._read)))
+        if key not in self._reads:
+            while len(self._reads) >= 2 * self.in_flight:
+                self._reads.pop(next(iter(self._reads)))
+            self._reads[key] = task = asyncio.create_task(self._read(*key))
+            task.add_done_callback(lambda t: t.cancelled() or t.exception())  # awaited in the window's order
+        return self._reads[key]
+
+    async def _read(self, iteration: int, shard: int) -> Any:
+        key = iteration, shard
+        try:
             if key in self._commits:
                 await self._commits[key]
             commit = self.storage.find(shard_key("scored", iteration, shard))
             assert commit is not None, f"shard {shard} of iteration {iteration} is trained on but not committed"
-            self._read[key] = read_table.remote(self.storage, commit)
-        return self._read[key]
+            return await self.reader.read(commit)
+        except BaseException:
+            self._reads.pop(key, None)  # whoever asks again reads again
+            raise
 
     def _start_until(self, stop: int) -> None:
         assert self._roles is not None
-        if self.spec.resources.layout != "dedicated":
-            return
         for shard in range(self._started, min(stop, self.schedule.shards(self._roles.iteration))):
             task = asyncio.create_task(self._through(self._roles, shard))
             task.add_done_callback(lambda t: t.cancelled() or t.exception())  # awaited in order, perhaps never
@@ -170,7 +178,7 @@ class Scheduler:
         """All stages of a shard that are not committed yet; returns the ref of its SCORED table."""
         stage = self._next_stage(roles.iteration, shard)
         if stage is None:
-            return self._read_committed(roles.iteration, shard, "scored")
+            return await self._read_committed(roles.iteration, shard, "scored")
         ref = None
         for each in STAGES[STAGES.index(stage) :]:
             ref = await self._make(roles, shard, each, ref)
@@ -180,11 +188,11 @@ class Scheduler:
         committed = {s for s in STAGES if self.storage.find(shard_key(s, iteration, shard)) is not None}
         return next_stage(committed)
 
-    def _read_committed(self, iteration: int, shard: int, stage: Stage) -> Any:
+    async def _read_committed(self, iteration: int, shard: int, stage: Stage) -> Any:
         commit = self.storage.find(shard_key(stage, iteration, shard))
         assert commit is not None
         self.reporter.emit(ShardDone(iteration, shard, stage, commit.rows, 0.0, fresh=False, counts={}))
-        return read_table.remote(self.storage, commit)
+        return await self.reader.read(commit)
 
     async def _make(self, roles: IterationRoles, shard: int, stage: Stage, before: Any) -> Any:
         """One stage of one shard; `before` is the ref of the stage before, None to read it from storage. Its commit runs on
@@ -194,10 +202,10 @@ class Scheduler:
         if stage == "candidates":
             ref, summary = await self._candidates(roles, shard)
         elif stage == "preferences":
-            before = before or self._read_committed(t, shard, "candidates")
+            before = before or await self._read_committed(t, shard, "candidates")
             ref, summary = await roles.judge.call("prefer", before, roles.row, self.spec.seed, t)
         else:
-            before = before or self._read_committed(t, shard, "preferences")
+            before = before or await self._read_committed(t, shard, "preferences")
             ref, summary = await roles.reference.call("score", before, roles.reference_version)
         seconds = time.monotonic() - started
         self._commit(t, shard, stage, ref)

@@ -124,7 +124,8 @@ class ResourcesSpec(Spec):
     hung_after_s: float = operational(600.0, ge=1.0)
     """An actor that has not answered a call for so long is ended and replaced, as after a death. It gets six times as long for
     what it does for the first time, such as loading a model, and 20 times its slowest call of that kind where that is longer. A
-    judge with time limits of its own gets what they add up to besides, as long as it gives a sign of life now and then."""
+    judge with time limits of its own gets what they add up to besides, as long as it gives a sign of life now and then. Reads
+    of what is committed have the same limit."""
     ray_address: str | None = operational(None)
     """Join this Ray cluster; default: a local Ray is started for the run."""
     dashboard: bool = operational(True)

@@ -16,7 +16,7 @@ from tests.xpo_ray.report.test_charts import coloured
 from xpo_ray.errors import OutputError
 from xpo_ray.report import write_report
 from xpo_ray.report.sections import SECTIONS
-from xpo_ray.reporting import RunStarted, Warned
+from xpo_ray.reporting import IterationStarted, RunStarted, Warned
 
 HOSTILE = (
     '</script><script>document.title="owned"</script><img src=x onerror="document.title=1">'
@@ -155,3 +155,14 @@ def test_a_second_run_that_is_none_is_refused_and_nothing_is_written(tmp_path: P
     with pytest.raises(OutputError, match="is no run folder"):
         write_report(root, against=tmp_path)
     assert not (root / "report.html").exists()
+
+
+def test_the_head_tells_constants_and_those_that_change_with_the_iterations(tmp_path: Path) -> None:
+    told = [" ".join(Page(write_report(small_run(tmp_path / "one")).read_text()).texts)]
+    algorithm = {"kind": "selm", "beta": [0.5, 0.25], "alpha": 0.01}
+    with attempt_in(tmp_path / "two", algorithm=algorithm) as run:
+        for t, kappa in ((1, 0.005), (2, 0.0025)):
+            run.tell(IterationStarted(t, 3, 1, 1, kappa, 1e-4))
+    told.append(" ".join(Page(write_report(tmp_path / "two").read_text()).texts))
+    assert "β = 0.5" in told[0]
+    assert "β from 0.5 to 0.25, κ from 0.005 to 0.0025" in told[1]
