@@ -1,4 +1,4 @@
-"""What all tests share: a real Chromium, GPUs for those that ask for one, and the figures that they measured, told at the end."""
+"""What all tests share: a real Chromium, GPUs for those that ask, and the figures that they measured, told at the end."""
 
 import os
 import shutil

@@ -19,6 +19,13 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
         yield chosen
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Compilers of kernels warn of what could be faster; that is no fault of what is tested."""
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.filterwarnings("ignore::UserWarning"))
+
+
 @pytest.fixture(scope="session")
 def broad_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama whose heads have 32 numbers, as kernels of GPUs want at least 16; two query heads share keys and values."""

@@ -98,7 +98,7 @@ def test_a_gpu_takes_its_own_kernels(device: torch.device) -> None:
 
 
 def flexible(
-    _: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, packing: Packing | None = None, **more: Any
+    _: Any, query: Tensor, key: Tensor, value: Tensor, *_mask: Any, packing: Packing | None = None, **more: Any
 ) -> tuple[Tensor, None]:
     """FlexAttention without compilation, by a packing's mask."""
     assert packing is not None, "the plain path does not come here"
