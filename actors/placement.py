@@ -77,8 +77,8 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
 
 
 def check_gpus(spec: RunSpec) -> None:
-    """Refuse what the Ray of this process, or a local one, has no GPUs for; of another cluster they are counted when it is joined.
-    Raises SpecError."""
+    """Refuse what the Ray of this process, or a local one, has no GPUs for; those of another cluster are counted when it is
+    joined. Raises SpecError."""
     if ray.is_initialized():
         gpu_plan(spec, cluster_gpus())
     elif spec.resources.ray_address is None:

@@ -143,6 +143,7 @@ class Run:
         assert self.weights is not None
         if self.evaluator is not None:
             await self.evaluator.drawn()
+        await self._trainer_sleeps()
         roles = await self.roles.of_iteration(t, self.weights, self._source)
         row = row_of_iteration(spec.algorithm, t)
         if self.step == 0:
@@ -157,6 +158,19 @@ class Run:
         if self._evaluation_due(last=False):
             self._evaluate()
         await self.scheduler.begin(roles)
+        await self._engines_sleep()
+
+    async def _trainer_sleeps(self) -> None:
+        """Before engines draw on the trainer's GPUs."""
+        if self.places.shared:
+            await self.trainer.call("sleep")
+
+    async def _engines_sleep(self) -> None:
+        """Before the trainer works on the engines' GPUs; evaluation has drawn by then, and judges beside it."""
+        if self.places.shared:
+            if self.evaluator is not None:
+                await self.evaluator.drawn()
+            await self.roles.sleep()
 
     async def train(self, window: Window, shards: list[Any]) -> None:
         """One step, written into the ledger; a checkpoint where one is due."""
@@ -206,6 +220,7 @@ class Run:
             return
         assert self.weights is not None
         await self.evaluator.drawn()
+        await self._trainer_sleeps()
         self.evaluator.resume(self.iteration)
         if self.roles.policy is not None:
             await self.roles.hold(self.roles.policy, self.weights)
