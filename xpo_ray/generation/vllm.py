@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from xpo_ray.errors import ModelError
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.installed import served_rank
@@ -38,6 +40,8 @@ WHOLE_PROMPTS = {"enable_chunked_prefill": False}
 """On a CPU the generator of a seeded request cannot be set back, as vLLM does behind a part of a prompt (0.32: it fails)."""
 CPU_BATCH_TOKENS = 8192
 """In one step; a prompt that does not fit into what is left of it waits for the next."""
+MOST_TOLD = 600
+"""Characters of an error of vLLM's."""
 CPU_ADAPTED_TOKENS = 2048
 """The same with adapters, of which the CPU's kernels make a copy for each token. They also take the last adapter for none, so
 that requests with and without one cannot share a step there (0.32: index −1 is read as the last of the buffers)."""
@@ -71,7 +75,7 @@ class VllmEngine:
             self._pump = Pump(lambda: _llm(path, settings, revision), mixes=settings.gpu)
         except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
             raise ModelError(
-                f"model.path {path}: vLLM cannot serve it: {error}; set sampling.engine: transformers"
+                f"model.path {path}: vLLM cannot serve it: {_reason(error)}; set sampling.engine: transformers"
             ) from error
 
     def draw(
@@ -170,6 +174,17 @@ class VllmEngine:
         (completion,) = output.outputs
         ids = tuple(completion.token_ids)
         return Drawn(ids, bool(ids) and ids[-1] in self.eos_ids)
+
+
+def _reason(error: Exception) -> str:
+    """What vLLM says, in a sentence or two: without what pydantic puts around it, and without all that it would have taken."""
+    told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    told = (
+        told.removeprefix("Value error, ")
+        .partition(" Supported architectures:")[0]
+        .partition(" To allow overriding")[0]
+    )
+    return " ".join(told.split())[:MOST_TOLD].rstrip(". ")
 
 
 def _llm(path: str, settings: VllmSettings, revision: str | None) -> LLM:
