@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from xpo_ray.errors import ModelError
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.installed import served_rank
-from xpo_ray.generation.pump import Pump
+from xpo_ray.generation.pump import EngineBroken, Pump
 from xpo_ray.memory_folder import memory_folder
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class VllmEngine:
         os.environ.update(ENVIRONMENT)
         try:
             self._pump = Pump(lambda: _llm(path, settings, revision), mixes=settings.gpu)
-        except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
+            self.logp([0, 0])  # it looks for its kernels at the first step
+        except (ValueError, RuntimeError, OSError, NotImplementedError, EngineBroken) as error:
             raise ModelError(
                 f"model.path {path}: vLLM cannot serve it: {_reason(error)}; set sampling.engine: transformers"
             ) from error

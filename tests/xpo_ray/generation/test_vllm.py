@@ -1,6 +1,8 @@
 """The vLLM engine against transformers on a small trained model, in float32: greedy tokens, log-probs, seeds, hand-overs."""
 
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,15 @@ def test_what_vllm_cannot_serve_is_said_in_a_sentence_with_what_to_do(
     ) as long:
         engine.ask(another, str(folder), 4096)
     assert len(str(long.value)) < 500
+
+
+@pytest.mark.long
+def test_a_model_whose_heads_have_no_kernel_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    small = tiny_model_folder(tmp_path / "small", hidden=32)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        refused = process.submit(another, str(small), 256).exception(timeout=240)
+    assert isinstance(refused, ModelError)
+    assert "Unsupported CPU attention configuration: head_dim=8" in str(refused)
 
 
 def test_more_prompts_than_a_step_takes_wait_for_the_next_one(engine: Served, prompts: list[list[int]]) -> None:
