@@ -127,7 +127,8 @@ class VllmEngine:
         return float(sum(values)) / max(len(values), 1)
 
     def sleep(self) -> None:
-        """Give the accelerator's memory to others until the next call; on a CPU there is nothing to give."""
+        """Give the accelerator's memory to others until the next call; on a CPU there is nothing to give. Weights and adapter
+        go to main memory, not away: whether the next call brings new ones is not known, and without them it would get noise."""
         if self._settings.gpu and not self._asleep:
             self._pump.change(lambda llm: llm.sleep(level=1))
             self._asleep = True
