@@ -1,9 +1,11 @@
-"""Tokens per second that the engines draw on this machine's cores: transformers beside vLLM, each in processes of its own.
+"""Tokens per second that the engines draw on this machine's cores: transformers beside vLLM, each in processes of its own; and
+the same small run with each.
 
-    python benchmarks/engines.py [--rows 32 128 512] [--laps 3] [--json FILE]
+    python benchmarks/engines.py [--rows 32 128 512] [--laps 3] [--runs 2] [--json FILE]
 
 A Llama of 3.7 M parameters with untrained weights, prompts of 24 tokens, 64 new tokens each, sampled at temperature 1. The
 rows are shared out over the processes of a side; the sides take turns, and the table shows the median of each and all laps.
+Then `--runs` runs of the demo's SELM with each engine, in turns. `--laps 0` or `--runs 0` leaves one part out.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decode import Case, new_model, prompts_of
+from engine_runs import Ran, measured_runs, plain, table
 
 from xpo_ray.generation.engine import Drawn, Engine, Sampling
 
@@ -50,17 +53,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--laps", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    drawn = draws(arguments.rows, arguments.laps) if arguments.laps else {}
+    ran = runs(arguments.runs) if arguments.runs else {}
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"draws": drawn, "runs": plain(ran)}, indent=1))
+
+
+def draws(rows: Sequence[int], laps: int) -> dict[int, dict[str, list[float]]]:
+    """Tokens per second of every lap, told."""
     with tempfile.TemporaryDirectory(prefix="engines-") as folder:
         new_model(Case("engines", 1, PROMPT, NEW, VOCABULARY)).save_pretrained(folder)
-        found = measured(folder, arguments.rows, arguments.laps)
-    for rows, laps in found.items():
-        for name, rates in laps.items():
+        found = measured(folder, rows, laps)
+    for n, sides_laps in found.items():
+        for name, rates in sides_laps.items():
             each = ", ".join(f"{rate:,.0f}" for rate in rates)
-            print(f"{rows:4d} rows  {name:22s} {statistics.median(rates):8,.0f} tokens/s ({each})")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+            print(f"{n:4d} rows  {name:22s} {statistics.median(rates):8,.0f} tokens/s ({each})")
+    return found
+
+
+def runs(laps: int) -> dict[str, list[Ran]]:
+    """Whole runs, told."""
+    with tempfile.TemporaryDirectory(prefix="engine-runs-") as folder:
+        found = measured_runs(Path(folder), laps)
+    print(table(found))
+    return found
 
 
 def measured(folder: str, rows: Sequence[int], laps: int) -> dict[int, dict[str, list[float]]]:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.actors.conftest import Ran, World
 from tests.running import tiny_world
+from tests.service.serving import lives
 from xpo_ray.generation.installed import vllm_fault
 from xpo_ray.reporting import ActorReplaced, EvaluationDone, StepDone, WeightsServed
 from xpo_ray.results import read_result
@@ -98,7 +99,7 @@ def test_a_killed_engine_is_replaced_and_the_run_ends(served_world: World, ways:
     assert len(killed) == ways
     assert [e.role for e in ran.heard.of(ActorReplaced)] == ["policy/0"]
     assert len(ran.heard.of(StepDone)) == 6
-    assert not any(psutil.pid_exists(pid) for pid in killed)
+    assert not any(lives(pid) for pid in killed)
 
 
 def _kill_an_engine(killed: list[int], ways: int) -> None:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class Pump:
             if isinstance(order, Batch):
                 self._add(llm, order)
             else:
-                _settle(order.done, partial(order.do, llm))
+                _settle(order, llm)
         if self._living:
             for output in llm.llm_engine.step():
                 self._take(output)
@@ -163,8 +162,12 @@ class Pump:
                 done.set_exception(EngineBroken(f"the engine failed: {type(error).__name__}: {error}"))
 
 
-def _settle(done: Future[Any], do: Callable[[], Any]) -> None:
+def _settle(change: Change, llm: LLM) -> None:
+    """Raises what was raised where one of the engine's own processes has died; all else, of any kind, the caller gets."""
     try:
-        done.set_result(do())
-    except Exception as error:  # noqa: BLE001 - the caller's to handle
-        done.set_exception(error)
+        change.done.set_result(change.do(llm))
+    except Exception as error:
+        if not getattr(llm.llm_engine.model_executor, "is_failed", False):
+            return change.done.set_exception(error)
+        change.done.set_exception(EngineBroken(f"the engine has lost a process: {type(error).__name__}: {error}"))
+        raise

@@ -15,10 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from xpo_ray.errors import ModelError
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.installed import served_rank
-from xpo_ray.generation.pump import Pump
+from xpo_ray.generation.pump import EngineBroken, Pump
 from xpo_ray.memory_folder import memory_folder
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ FREE_AT_START = 0.01
 bytes."""
 CPU_BATCH_TOKENS = 8192
 """In one step; a prompt that does not fit into what is left of it waits for the next."""
+MOST_TOLD = 600
+"""Characters of an error of vLLM's."""
 CPU_ADAPTED_TOKENS = 2048
 """The same with adapters, of which the CPU's kernels make a copy for each token. They also take the last adapter for none, so
 that requests with and without one cannot share a step there (0.32: index −1 is read as the last of the buffers)."""
@@ -72,9 +76,10 @@ class VllmEngine:
         os.environ.update(ENVIRONMENT)
         try:
             self._pump = Pump(lambda: _llm(path, settings, revision), mixes=settings.gpu)
-        except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
+            self.logp([0, 0])  # it looks for its kernels at the first step
+        except (ValueError, RuntimeError, OSError, NotImplementedError, EngineBroken) as error:
             raise ModelError(
-                f"model.path {path}: vLLM cannot serve it: {error}; set sampling.engine: transformers"
+                f"model.path {path}: vLLM cannot serve it: {_reason(error)}; set sampling.engine: transformers"
             ) from error
 
     def draw(
@@ -125,7 +130,8 @@ class VllmEngine:
         return float(sum(values)) / max(len(values), 1)
 
     def sleep(self) -> None:
-        """Give the accelerator's memory to others until the next call; on a CPU there is nothing to give."""
+        """Give the accelerator's memory to others until the next call; on a CPU there is nothing to give. Weights and adapter
+        go to main memory, not away: whether the next call brings new ones is not known, and without them it would get noise."""
         if self._settings.gpu and not self._asleep:
             self._pump.change(lambda llm: llm.sleep(level=1))
             self._asleep = True
@@ -173,6 +179,17 @@ class VllmEngine:
         (completion,) = output.outputs
         ids = tuple(completion.token_ids)
         return Drawn(ids, bool(ids) and ids[-1] in self.eos_ids)
+
+
+def _reason(error: Exception) -> str:
+    """What vLLM says, in a sentence or two: without what pydantic puts around it, and without all that it would have taken."""
+    told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    told = (
+        told.removeprefix("Value error, ")
+        .partition(" Supported architectures:")[0]
+        .partition(" To allow overriding")[0]
+    )
+    return " ".join(told.split())[:MOST_TOLD].rstrip(". ")
 
 
 def _llm(path: str, settings: VllmSettings, revision: str | None) -> LLM:

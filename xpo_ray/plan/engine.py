@@ -72,8 +72,9 @@ def _check_parallel(spec: RunSpec, sizes: Architecture) -> None:
 
 
 def _check_cache(spec: RunSpec, sizes: Architecture, wanted: int, block: int) -> None:
-    """The longest sequence must fit, in whole blocks of keys and values; each of several processes has its share of both."""
-    tokens = math.ceil(wanted / block) * block
+    """The longest sequence must fit, in whole blocks of keys and values, beside one that vLLM keeps for itself: it would wait
+    for ever. Each of several processes has its share of both."""
+    tokens = (math.ceil(wanted / block) + 1) * block
     least = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * tokens * BYTES[spec.model.dtype]
     given = vllm_kv_cache_bytes(spec)
     if given * spec.resources.engine_tensor_parallel < least:

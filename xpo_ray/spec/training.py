@@ -93,7 +93,7 @@ class ResourcesSpec(Spec):
     """GPUs of each engine: a part of one, or a whole number; 0 computes on the CPU. Default: engine_tensor_parallel where that
     is above 1, else one, or an equal part of one that several processes share."""
     engine_tensor_parallel: int = operational(1, ge=1)
-    """GPUs over which vLLM cuts each replica."""
+    """GPUs of a node over which vLLM cuts each replica; on a CPU, processes that share the replica's threads."""
     engine_kv_cache_gib: float | None = operational(None, gt=0.0)
     """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 64 GiB."""
     judge_replicas: int | None = operational(None, ge=1)

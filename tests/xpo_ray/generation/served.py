@@ -55,6 +55,11 @@ def _make(path: str, settings: VllmSettings, eos_ids: Sequence[int]) -> None:
     _engine.append(VllmEngine(path, settings, eos_ids))
 
 
+def another(path: str, most_tokens: int) -> None:
+    """Try to make a second engine."""
+    VllmEngine(path, VllmSettings("float32", most_tokens, 2**28), [1])
+
+
 def draw(prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Drawn]:
     return _engine[0].draw(prompts, seeds, sampling)
 

@@ -1,6 +1,8 @@
 """The vLLM engine against transformers on a small trained model, in float32: greedy tokens, log-probs, seeds, hand-overs."""
 
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from tests.tiny import TURNS, tiny_model_folder
 from tests.xpo_ray.generation.served import (
     Served,
+    another,
     draw,
     draw_in_threads,
     free_bytes,
@@ -19,6 +22,7 @@ from tests.xpo_ray.generation.served import (
     sleep,
     take,
 )
+from xpo_ray.errors import ModelError
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.installed import vllm_fault
 
@@ -197,6 +201,32 @@ def test_a_prompt_that_is_too_long_is_refused_and_the_engine_goes_on(engine: Ser
         engine.ask(draw, [prompts[0], prompts[0] * 100], [1, 2], GREEDY)
     assert len(engine.ask(draw, prompts[:2], [1, 2], GREEDY)) == 2
     assert engine.ask(draw, [], [], GREEDY) == []
+
+
+def test_what_vllm_cannot_serve_is_said_in_a_sentence_with_what_to_do(
+    engine: Served, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "openai-gpt", "architectures": ["OpenAIGPTLMHeadModel"]}')
+    with pytest.raises(ModelError) as unknown:
+        engine.ask(another, str(tmp_path), 256)
+    assert str(unknown.value) == (
+        f"model.path {tmp_path}: vLLM cannot serve it: Model architectures ['OpenAIGPTLMHeadModel'] are not supported for now; "
+        "set sampling.engine: transformers"
+    )
+    with pytest.raises(
+        ModelError, match=r"max_model_len \(4096\) is greater than .*; set sampling.engine: transformers$"
+    ) as long:
+        engine.ask(another, str(folder), 4096)
+    assert len(str(long.value)) < 500
+
+
+@pytest.mark.long
+def test_a_model_whose_heads_have_no_kernel_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    small = tiny_model_folder(tmp_path / "small", hidden=32)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        refused = process.submit(another, str(small), 256).exception(timeout=240)
+    assert isinstance(refused, ModelError)
+    assert "Unsupported CPU attention configuration: head_dim=8" in str(refused)
 
 
 def test_more_prompts_than_a_step_takes_wait_for_the_next_one(engine: Served, prompts: list[list[int]]) -> None:

@@ -96,7 +96,9 @@ def test_an_engine_that_loses_a_process_is_broken_and_leaves_none_behind(folder:
     with served(str(folder), [1], tensor_parallel=2) as engine:
         first, second = workers(engine)
         os.kill(first.pid, signal.SIGKILL)
-        with pytest.raises(EngineBroken):
+        with pytest.raises(EngineBroken, match="the engine has lost a process"):
+            engine.ask(load, str(folder))
+        with pytest.raises(EngineBroken, match="the engine failed before"):
             engine.ask(draw, PROMPTS, range(len(PROMPTS)), GREEDY)
         engine_pid = engine.ask(os.getpid)
         os.kill(engine_pid, signal.SIGKILL)

@@ -65,10 +65,11 @@ def test_processes_that_do_not_share_the_heads_evenly_are_refused(folder: Path) 
 
 
 def test_a_cache_too_small_for_one_sequence_is_refused(folder: Path) -> None:
-    """250 tokens take two blocks of 128 on a CPU: 2 · 2 layers · 2 heads · 32 · 256 tokens · 4 bytes = 262,144; on a GPU 16
-    blocks of 16."""
-    kib = 2**20
-    check_served(spec(folder, resources={"engine_kv_cache_gib": 256 / kib}), gpu=False)
-    for gpu in (False, True):
-        with pytest.raises(SpecError, match=r"one sequence of 250 tokens are 0\.000244 GiB, each .* has 0\.000243"):
-            check_served(spec(folder, resources={"engine_kv_cache_gib": 255 / kib}), gpu=gpu)
+    """250 tokens take two blocks of 128 on a CPU, and one is vLLM's own: 2 · 2 layers · 2 heads · 32 · 384 tokens · 4 bytes are
+    384 KiB; on a GPU 17 blocks of 16 are 272 KiB."""
+    for gpu, kib in ((False, 384), (True, 272)):
+        check_served(spec(folder, resources={"engine_kv_cache_gib": kib / 2**20}), gpu=gpu)
+        with pytest.raises(
+            SpecError, match=rf"one sequence of 250 tokens are {kib / 2**20:.3g} GiB, each engine process has"
+        ):
+            check_served(spec(folder, resources={"engine_kv_cache_gib": (kib - 1) / 2**20}), gpu=gpu)

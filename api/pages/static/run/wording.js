@@ -13,6 +13,7 @@ const SAYS = {
   shard_done: (p) => `iteration ${p.iteration}, shard ${p.shard}: ${p.stage}, ${p.prompts} prompts in ${duration(p.seconds)}${p.fresh ? "" : " (was there)"}`,
   step_done: (p) => `step ${p.total_step} of iteration ${p.iteration}: loss ${number(p.metrics?.loss)}, accuracy ${percent(p.metrics?.["rewards/accuracies"], 0)}${p.replayed ? " (done again)" : ""}`,
   iteration_published: (p) => `iteration ${p.iteration} at step ${p.total_steps}${p.checkpoint ? `: ${p.checkpoint}` : ""}`,
+  weights_served: (p) => `${p.role} serves version ${p.version} (${p.engine}): canary ${number(p.canary)}${p.trainer_canary === null ? "" : `, the trainer's ${number(p.trainer_canary)}`}`,
   evaluation_done: (p) => `iteration ${p.iteration}: reward ${fixed(p.metrics?.reward)}${p.metrics?.["win_rate/base"] === null || p.metrics?.["win_rate/base"] === undefined ? "" : `, wins ${percent(p.metrics["win_rate/base"])} against the base`}`,
   actor_replaced: (p) => `${p.role} died (${p.reason}); restart ${p.restarts}`,
   warned: (p) => `${p.code}: ${p.message}`,
