@@ -98,13 +98,13 @@ class Place:
 def roles(spec: RunSpec, size: ModelSize, cores: int, gpus: int, plan: GpuPlan) -> tuple[RoleMemory, ...]:
     """Every role that has processes, on a machine with so many cores, and GPUs as the GPU plan deals them out."""
     place = Place(spec, cores, gpus, plan)
-    models = [_model_role(place, size, role, n) for role, n in pool_sizes(spec, cores, gpus).items()]
+    models = [_model_role(place, size, role, n) for role, n in pool_sizes(spec, cores, gpus).items() if n]
     judging = [_judge_role(place, role, judge, n) for role, judge, n in judges(spec, cores, gpus)]
     if spec.judge is None:
         judging.append(RoleMemory("judge", 1, {"libraries": WORKER}, least={"libraries": LEAST_WORKER}))
     clerk = RoleMemory("clerk", 1, {"libraries": WORKER}, least={"libraries": LEAST_WORKER})
     driver = RoleMemory("driver", 1, {"libraries": LIBRARIES}, least={"libraries": LEAST_LIBRARIES})
-    return tuple(r for r in (*models, _trainer_role(place, size), *judging, clerk, driver) if r.processes)
+    return (*models, _trainer_role(place, size), *judging, clerk, driver)
 
 
 def _placed(
