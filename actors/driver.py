@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from xpo_ray.actors.cast import CAST, Cast
-from xpo_ray.actors.placement import Cluster, connect
+from xpo_ray.actors.placement import Cluster, check_gpus, connect
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
@@ -51,6 +51,7 @@ def run_foreground(
     spec = prepared.spec
     root = Path(spec.output.path)
     check_exports(spec.exports)
+    check_gpus(spec)
     check_output(root, prepared.identity, resume=resume)
     if (finished := read_result(root)) is not None:
         return finished

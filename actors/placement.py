@@ -1,7 +1,7 @@
 """Where actors run: the local Ray of a foreground run, threads per role, and how an actor is made.
 
 On one machine the run owns all cores: actors ask Ray for no CPU of their own, and share the cores by their thread counts
-(an engine replica has one thread, as many replicas as cores).
+(an engine replica has one thread, as many replicas as cores). GPUs are asked for, by the options that places.py gives.
 """
 
 import logging
@@ -13,7 +13,8 @@ from typing import Any
 import ray
 
 from xpo_ray.actors.watchdog import PULSE
-from xpo_ray.plan.processes import engine_replicas, lanes
+from xpo_ray.plan.gpus import gpu_plan
+from xpo_ray.plan.processes import engine_replicas, gpus_here, lanes
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.spec.training import ResourcesSpec
 
@@ -34,6 +35,9 @@ ENVIRONMENT = {
 SPINS = "20000"
 """Turns of a waiting thread before it sleeps, some tens of microseconds: the gap between two operators of a step. Waking it
 costs more; waiting longer would take the core from the other processes."""
+
+NO_GPU = "CUDA_VISIBLE_DEVICES"
+"""Ray (2.60) sets it for an actor that asks for a GPU or a part of one; one that asks for none sees all those of its node."""
 
 SECRET_NAMES = "XPO_SECRET_NAMES"
 """Names of the driver's variables that are handed to its actors, with commas; their values never go into a runtime_env."""
@@ -72,6 +76,20 @@ def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
     return Cluster(f"http://{url}" if url else None, owned=True)
 
 
+def check_gpus(spec: RunSpec) -> None:
+    """Refuse what the Ray of this process, or a local one, has no GPUs for; those of another cluster are counted when it is
+    joined. Raises SpecError."""
+    if ray.is_initialized():
+        gpu_plan(spec, cluster_gpus())
+    elif spec.resources.ray_address is None:
+        gpu_plan(spec, gpus_here())
+
+
+def cluster_gpus() -> int:
+    """Of all nodes, in use or not."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
 def start_actor(
     cls: type,
     name: str,
@@ -85,11 +103,12 @@ def start_actor(
     """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
     that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `lanes`:
     calls that it works on at once, each in a thread. `asks`: options of Ray about where it runs and with what; default:
-    anywhere, with nothing. `secrets`: variables of this process that it needs beside those of SECRET_NAMES; a cluster that was
-    joined lacks them."""
+    anywhere, with nothing; one that asks for no GPU sees none. `secrets`: variables of this process that it needs beside
+    those of SECRET_NAMES; a cluster that was joined lacks them."""
     crash = {k: v for k, v in os.environ.items() if k.startswith("XPO_CRASH")}
     driver = {"XPO_DRIVER_PID": str(os.getpid())} if crash else {}
-    variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | crash | driver
+    hidden = {} if (asks or {}).get("num_gpus") else {NO_GPU: ""}
+    variables = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS} | hidden | crash | driver
     options = {"name": name, "num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, **(asks or {})}
     if lanes > 1:
         options["max_concurrency"] = lanes
@@ -116,7 +135,7 @@ def trainer_threads(resources: ResourcesSpec, workers: int = 1) -> int:
     return resources.trainer_threads or max((os.cpu_count() or 1) // workers, 1)
 
 
-def shards_in_flight(spec: RunSpec) -> int:
+def shards_in_flight(spec: RunSpec, gpus: int) -> int:
     """Shards between drawing and training."""
-    at_once = engine_replicas(spec, os.cpu_count() or 1) * lanes(spec)
+    at_once = engine_replicas(spec, os.cpu_count() or 1, gpus) * lanes(spec)
     return spec.resources.max_shards_in_flight or 2 * at_once + 2

@@ -39,12 +39,12 @@ class Slot:
 
 @dataclass
 class Pool:
-    """`size` actors of a role, each of which takes `lanes` calls at once. `start(name)` makes an actor; `prepare(actor)` brings
-    a new one to the pool's state."""
+    """`size` actors of a role, each of which takes `lanes` calls at once. `start(name, index)` makes the actor of a slot, or
+    its next one; `prepare(actor)` brings a new one to the pool's state."""
 
     role: str
     size: int
-    start: Callable[[str], Any]
+    start: Callable[[str, int], Any]
     reporter: Reporter
     max_restarts: int
     deadlines: Deadlines
@@ -64,7 +64,7 @@ class Pool:
 
     def launch(self) -> None:
         """Make the actors; they start side by side."""
-        self._slots = [Slot(i, self._started(f"{self.role}/{i}"), self.lanes) for i in range(self.size)]
+        self._slots = [Slot(i, self._started(f"{self.role}/{i}", i), self.lanes) for i in range(self.size)]
 
     async def call(self, method: str, *args: Any, priority: int = NORMAL) -> tuple[Any, Any]:
         """Run `method` on a free actor; returns (ref of its first result, its second result).
@@ -101,8 +101,8 @@ class Pool:
         for slot in self._slots:
             slot.actor.kill()
 
-    def _started(self, name: str) -> Watched:
-        return Watched(name, self.start(name), self.deadlines)
+    def _started(self, name: str, index: int) -> Watched:
+        return Watched(name, self.start(name, index), self.deadlines)
 
     async def _call_on(self, slot: Slot, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
         while True:
@@ -138,7 +138,7 @@ class Pool:
             slot.actor.kill()
             await asyncio.sleep(decision.after_s)
             slot.incarnation += 1
-            slot.actor = self._started(f"{self.role}/{slot.index}.{slot.incarnation}")
+            slot.actor = self._started(f"{self.role}/{slot.index}.{slot.incarnation}", slot.index)
             try:
                 if self.prepare is not None:
                     await self.prepare(slot.actor)

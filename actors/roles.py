@@ -15,6 +15,7 @@ from typing import Any
 
 from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.placement import start_actor
+from xpo_ray.actors.places import Places
 from xpo_ray.actors.policy import WeightSource
 from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.scheduler import IterationRoles
@@ -28,6 +29,10 @@ from xpo_ray.reporting import Reporter
 from xpo_ray.spec.judge import JudgeSpec
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.storage import Storage
+
+Asks = dict[str, Any]
+Start = Callable[[str, Asks], Any]
+"""(name, options of Ray) → a role's actor."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +56,34 @@ class Roles:
         prefix: str,
         canary_ids: Sequence[int],
         watch: Stopwatch,
+        places: Places,
         cast: Cast = CAST,
     ) -> None:
         self.spec = spec
         self.canary_ids = tuple(canary_ids)
         self._holds: dict[str, Weights] = {}
         cores = os.cpu_count() or 1
-        sizes = pool_sizes(spec, cores)
+        sizes = pool_sizes(spec, cores, places.gpus)
 
-        def pool(role: str, size: int, start: Callable[[str], Any], longest_s: float = 0.0, lanes: int = 1) -> Pool:
+        def pool(role: str, size: int, start: Start, longest_s: float = 0.0, lanes: int = 1) -> Pool:
             restarts, deadlines = spec.resources.max_restarts, Deadlines(spec.resources.hung_after_s, longest_s)
-            made = Pool(role, size, lambda name: start(f"{prefix}/{name}"), reporter, restarts, deadlines, watch, lanes)
+
+            def started(name: str, index: int) -> Any:
+                return start(f"{prefix}/{name}", places.of(role, index))
+
+            made = Pool(role, size, started, reporter, restarts, deadlines, watch, lanes)
             made.launch()
             return made
 
         at_once = lanes(spec)
-        threads = engine_threads(spec, cores)
+        threads = engine_threads(spec, cores, places.gpus)
 
         def model(role: str) -> Pool | None:
             if not sizes[role]:
                 return None
 
-            def start(name: str) -> Any:
-                return start_actor(cast.model, name, spec, threads, threads=threads, lanes=at_once)
+            def start(name: str, asks: Asks) -> Any:
+                return start_actor(cast.model, name, spec, threads, threads=threads, lanes=at_once, asks=asks)
 
             return pool(role, sizes[role], start, lanes=at_once)
 
@@ -81,16 +91,16 @@ class Roles:
             longest_s = of.longest_s(spec.data.shard_size) if of is not None else 0.0
             secrets = of.secrets() if of is not None else ()
 
-            def start(name: str) -> Any:
-                return start_actor(cast.judge, name, of, folder, pulse=longest_s > 0, secrets=secrets)
+            def start(name: str, asks: Asks) -> Any:
+                return start_actor(cast.judge, name, of, folder, pulse=longest_s > 0, secrets=secrets, asks=asks)
 
             return pool(role, size, start, longest_s)
 
         self.policy = model("policy")
         self.base = self.policy if spec.model.lora else model("base")
         self.reference = model("reference")
-        self.clerk = pool("clerk", 1, lambda name: start_actor(cast.clerk, name, storage))
-        self.judge = judge("judge", judge_replicas(spec, cores), spec.judge)
+        self.clerk = pool("clerk", 1, lambda name, asks: start_actor(cast.clerk, name, storage, asks=asks))
+        self.judge = judge("judge", judge_replicas(spec, cores, places.gpus), spec.judge)
         own = spec.data.evaluation is not None and spec.evaluation.judge is not None
         self.evaluation_judge = judge("evaluation-judge", 1, spec.evaluation.judge) if own else self.judge
         for each in (self.policy, self.base, self.reference):

@@ -16,6 +16,7 @@ from xpo_ray.actors.ahead import Ahead
 from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.evaluator import Evaluator
 from xpo_ray.actors.placement import shards_in_flight
+from xpo_ray.actors.places import Places
 from xpo_ray.actors.policy import WeightSource
 from xpo_ray.actors.roles import Roles, Weights
 from xpo_ray.actors.scheduler import Scheduler
@@ -51,6 +52,7 @@ class Run:
     roles: Roles
     scheduler: Scheduler
     trainer: TrainerSeat
+    places: Places
     ledger: Ledger
     evaluator: Evaluator | None
     iteration: int = 0
@@ -71,17 +73,18 @@ class Run:
 
     @classmethod
     def of(cls, prepared: Prepared, attempt: Attempt, reporter: Reporter, watch: Stopwatch, cast: Cast = CAST) -> "Run":
-        """Start the actors; they come up side by side."""
+        """Start the actors; they come up side by side. Raises SpecError, before any is, where the cluster lacks GPUs."""
         spec, storage = prepared.spec, attempt.storage
         prefix = f"{attempt.run_id}/{attempt.number}"
-        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, cast)
+        places = Places(prefix, spec)
+        trainer = TrainerSeat(spec, storage, reporter, prefix, watch, places, cast)
         trainer.launch(_latest(storage.checkpoints()))
-        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch, cast)
+        roles = Roles(spec, str(prepared.folder), storage, reporter, prefix, prepared.canary_ids, watch, places, cast)
         scheduler = _scheduler(prepared, storage, roles, trainer, reporter)
         held_out = prepared.held_out
         evaluator = Evaluator(prepared, storage, roles, reporter) if held_out is not None else None
         ledger = Ledger.open(attempt.root, attempt.folder)
-        return cls(prepared, attempt, reporter, roles, scheduler, trainer, ledger, evaluator)
+        return cls(prepared, attempt, reporter, roles, scheduler, trainer, places, ledger, evaluator)
 
     @property
     def schedule(self) -> Schedule:
@@ -231,11 +234,12 @@ class Run:
             await asyncio.wait_for(self.scheduler.settle(), SETTLE_S)
 
     def stop(self) -> None:
-        """End all actors."""
+        """End all actors, and give back what the run held."""
         self.scheduler.stop()
         self.scheduler.ahead.stop()
         self.trainer.stop()
         self.roles.stop()
+        self.places.remove()
 
     def _was_evaluated(self, iteration: int) -> bool:
         return self.attempt.storage.find(held_out_key(self.prepared.held_out_id, "drawn", iteration, 0)) is not None
@@ -307,7 +311,7 @@ def _scheduler(
 ) -> Scheduler:
     spec, schedule = prepared.spec, prepared.schedule
     assert spec.seed is not None
-    bound = shards_in_flight(spec)
+    bound = shards_in_flight(spec, trainer.places.gpus)
 
     def prompts(iteration: int, shard: int) -> pa.Table:
         return prepared.prompts.take(schedule.shard_prompts(iteration, shard))

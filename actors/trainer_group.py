@@ -9,7 +9,6 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
-from xpo_ray.actors.group_place import GroupPlace
 from xpo_ray.actors.watchdog import Watched
 from xpo_ray.errors import GroupBroken, XpoRayError
 
@@ -19,19 +18,17 @@ GRACE_S = 3.0
 
 @dataclass
 class TrainerGroup:
-    """The ranks, and where they run. After any failure it is of no more use but to be killed."""
+    """The ranks. After any failure they are of no more use but to be killed."""
 
     ranks: list[Watched]
-    place: GroupPlace
     _met: bool = False
 
     async def call(self, method: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
         """Run a method on all ranks; returns (ref of the first rank's first result, its second result).
 
-        Raises what Ray raises for the first rank that fails, or PlacementFailed.
+        Raises what Ray raises for the first rank that fails.
         """
         if not self._met:
-            await self.place.ready()
             await self._on_all("join", (self.ranks[0].handle.address.remote(),))
             self._met = True
         return await self._on_all(method, args)
@@ -57,10 +54,9 @@ class TrainerGroup:
         return _failure(calls) or error
 
     def kill(self) -> None:
-        """End all ranks, and give back where they ran."""
+        """End all ranks."""
         for rank in self.ranks:
             rank.kill()
-        self.place.remove()
 
 
 def lost_others(error: BaseException) -> bool:

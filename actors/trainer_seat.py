@@ -7,8 +7,8 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 
 from xpo_ray.actors.cast import CAST, Cast
-from xpo_ray.actors.group_place import GroupPlace, asked_each, cluster_gpus
 from xpo_ray.actors.placement import start_actor, trainer_threads
+from xpo_ray.actors.places import Places
 from xpo_ray.actors.pools import cause_of, is_death
 from xpo_ray.actors.trainer_group import TrainerGroup, lost_others
 from xpo_ray.actors.watchdog import Deadlines, Watched
@@ -35,6 +35,7 @@ class TrainerSeat:
         reporter: Reporter,
         prefix: str,
         watch: Stopwatch,
+        places: Places,
         cast: Cast = CAST,
     ) -> None:
         self._spec = spec
@@ -43,8 +44,8 @@ class TrainerSeat:
         self._prefix = prefix
         self._watch = watch
         self._cast = cast
-        gpus = cluster_gpus() if spec.resources.trainer_workers == "auto" else 0
-        self._workers = trainer_workers(spec, gpus)
+        self.places = places
+        self._workers = trainer_workers(spec, places.gpus)
         self._incarnation = 0
         self._deaths = 0
         self._actor: Watched | TrainerGroup | None = None
@@ -67,26 +68,27 @@ class TrainerSeat:
         self._incarnation += 1
 
     def _alone(self, name: str, checkpoint: Checkpoint | None) -> Watched:
-        threads = trainer_threads(self._spec.resources)
-        handle = start_actor(self._cast.trainer, name, self._spec, self._storage, threads, checkpoint, threads=threads)
+        threads, asks = trainer_threads(self._spec.resources), self.places.of("trainer", 0)
+        arguments = (self._spec, self._storage, threads, checkpoint)
+        handle = start_actor(self._cast.trainer, name, *arguments, threads=threads, asks=asks)
         return Watched("trainer", handle, self._deadlines)
 
     def _group(self, name: str, checkpoint: Checkpoint | None) -> TrainerGroup:
-        resources, workers = self._spec.resources, self._workers
-        threads = trainer_threads(resources, workers)
-        place = GroupPlace(name, asked_each(resources), workers, resources.placement_timeout_s)
-        ranks = []
+        workers, ranks = self._workers, []
+        threads = trainer_threads(self._spec.resources, workers)
         for rank in range(workers):
             arguments = (self._spec, self._storage, threads, checkpoint, rank, workers)
-            named = f"{name}/{rank}"
-            handle = start_actor(self._cast.trainer_rank, named, *arguments, threads=threads, asks=place.options(rank))
+            named, asks = f"{name}/{rank}", self.places.of("trainer", rank)
+            handle = start_actor(self._cast.trainer_rank, named, *arguments, threads=threads, asks=asks)
             ranks.append(Watched(f"trainer/{rank}", handle, self._deadlines))
-        return TrainerGroup(ranks, place)
+        return TrainerGroup(ranks)
 
     async def at(self, checkpoint: Checkpoint | None) -> str | None:
         """Make sure that the trainer stands at a checkpoint, untouched; else start one that does.
 
-        Returns why log-probs take the plain path, None where they take the shared one."""
+        Returns why log-probs take the plain path, None where they take the shared one. Raises PlacementFailed where the run's
+        place is not to be had."""
+        await self.places.ready()
         if not self._fresh or self._stands_at != checkpoint:
             self.stop()
             self.launch(checkpoint)

@@ -1,20 +1,32 @@
-"""What all tests share: a real Chromium, and the figures that they measured, told at the end."""
+"""What all tests share: a real Chromium, GPUs for those that ask, and the figures that they measured, told at the end."""
 
+import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """GPUs are there for `-m gpu`; all others compute on the CPU, where results are the same to the bit."""
+    if "gpu" not in config.option.markexpr.replace("not gpu", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator["Browser"]:
     """Ended with its module: while Playwright runs, no other event loop can run in this thread."""
     if CHROMIUM is None:
         pytest.skip(f"none of {', '.join(NAMES)} is on the path")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

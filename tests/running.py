@@ -41,7 +41,7 @@ def tiny_world(folder: Path, prompts: int = 48, held_out: int = 8, hidden: int =
         "sampling": {"max_new_tokens": 12},
         "judge": {"kind": "python", "function": "vowels:score"},
         "training": {"learning_rate": 1.0e-3, "batch_size": 8, "checkpoint_every_steps": 2},
-        "resources": {"engine_replicas": 1, "dashboard": False},
+        "resources": {"engine_replicas": 1, "gpus": 0, "dashboard": False},
         "output": {"path": "./out"},
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xpo_ray.devices import computing_dtype
 from xpo_ray.probing import near, probe_ids
 
 PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -70,4 +71,4 @@ def _agrees(model: Any) -> bool:
         read = model.base_model(input_ids=ids, use_cache=False, read_R=read_R).last_hidden_state
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return False
-    return near(read, whole, whole.dtype)
+    return near(read, whole, computing_dtype(whole))

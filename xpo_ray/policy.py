@@ -3,6 +3,7 @@
 The same class holds the policy, the reference and the base: they differ in their weights alone. In bfloat16 log-probs are
 computed as the trainer computes them, from float32 weights, so that a reference equal to the policy gives z = 0. With an
 adapter one model, the trainer's again, does both; it answers for version 0 beside its own version, with the adapter off.
+Weights lie on the process's device; asleep they lie in the CPU's memory, and the next call that needs them wakes them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,8 @@ from transformers import AutoModelForCausalLM
 from xpo_ray.adapters import Adapter, averaged, read_adapter
 from xpo_ray.algorithms import Draw
 from xpo_ray.chat import Chat
-from xpo_ray.checkpoints import load_model, put_weights, weights_of
+from xpo_ray.checkpoints import load_model, put_weights
+from xpo_ray.devices import CPU, emptied, own_device
 from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
 from xpo_ray.linear import through_onednn
@@ -44,6 +46,7 @@ class Policy:
         self.chat = chat
         self._given = log_probs
         self._draws = draws
+        self._device = own_device()
         self.log_probs: LogProbFunction
         self.version: int | None = None
         self.adapter: Adapter | None = None
@@ -87,8 +90,9 @@ class Policy:
 
     def _hold_adapter(self, adapter: Adapter, version: int) -> None:
         if adapter is not self.adapter:
+            adapter.model.to(self._device)
             through_onednn(adapter.model, frozen=True)
-            self.log_probs = self._given or choose(adapter.model).log_probs
+            self.log_probs = self._given or choose(adapter.model, self.spec.model.dtype).log_probs
             self.adapter, self.scorer = adapter, adapter.model
             if self._draws:
                 self.engine = TransformersEngine(adapter.model, self.chat.eos_ids)
@@ -96,8 +100,9 @@ class Policy:
 
     def _hold(self, model: "PreTrainedModel", version: int) -> None:
         if self.version is None or model is not self.scorer:
+            model.to(self._device)
             through_onednn(model, frozen=True)
-            self.log_probs = self._given or choose(model).log_probs
+            self.log_probs = self._given or choose(model, self.spec.model.dtype).log_probs
         self.scorer = model
         if self._draws:
             self._draw_from(model)
@@ -106,8 +111,8 @@ class Policy:
     def _draw_from(self, model: "PreTrainedModel") -> None:
         drawer = model
         if self.spec.model.dtype == "bfloat16":
-            drawer = self.engine.model if self.version is not None else _half(model)
-            put_weights(drawer, weights_of(model))
+            drawer = self.engine.model if self.version is not None else _half(model).to(self._device)
+            put_weights(drawer, model.state_dict())
         if self.version is None or drawer is not self.engine.model:
             self.engine = TransformersEngine(drawer, self.chat.eos_ids)
 
@@ -149,11 +154,22 @@ class Policy:
             )
 
     def sleep(self) -> None:
-        """What draws is what gives log-probs: there is nothing to lay aside."""
+        """Leave a GPU's memory to others until the next call."""
+        if self.version is not None and self._device != CPU:
+            self._lie_on(CPU)
+            emptied(self._device)
+
+    def _lie_on(self, device: torch.device) -> None:
+        drawer = [self.engine.model] if self._draws else []
+        for model in (self.scorer, *drawer):
+            if model.device != device:
+                model.to(device)
 
     @contextmanager
     def _serving(self, version: int | None) -> Iterator[None]:
-        """The weights of a version: those held, or the base under their adapter."""
+        """The weights of a version, awake: those held, or the base under their adapter."""
+        if self.version is not None:
+            self._lie_on(self._device)
         if version == 0 and self.adapter is not None:
             with self.adapter.off():
                 yield

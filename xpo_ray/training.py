@@ -24,6 +24,7 @@ from xpo_ray.checkpoints import (
     save_trainer_state,
     weights_of,
 )
+from xpo_ray.devices import own_device
 from xpo_ray.examples import Example
 from xpo_ray.lanes import Lanes
 from xpo_ray.ledger import pairs_hash
@@ -57,9 +58,10 @@ class Trainer:
         self.dtype = dtype
         self.tokenizer = (origin.path, origin.revision) if origin else (model_path, revision)
         self.adapter = _adapter(origin, model_path, seed)
-        self.model = self.adapter.model if self.adapter else load_model(model_path, "float32", revision)
+        model = self.adapter.model if self.adapter else load_model(model_path, "float32", revision)
+        self.model = model.to(own_device())
         through_onednn(self.model, frozen=False)
-        self.path = Choice(log_probs) if log_probs is not None else choose(self.model)
+        self.path = Choice(log_probs) if log_probs is not None else choose(self.model, dtype)
         if spec.activation_checkpointing:
             recompute_layers(self.model)
         self.log_probs = self.path.log_probs

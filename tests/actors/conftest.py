@@ -18,7 +18,8 @@ from xpo_ray.spec.loading import load_spec
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    """With two GPUs that are only counted; runs take none of them unless they say so."""
+    ray.init(address="local", num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

@@ -55,7 +55,7 @@ class Worker:
 
 
 def pool_of(heard: Heard, size: int, lanes: int) -> Pool:
-    def start(name: str) -> Any:
+    def start(name: str, _: int) -> Any:
         return start_actor(Worker, name, lanes=lanes)
 
     pool = Pool("worker", size, start, heard, 1, Deadlines(60.0), lanes=lanes)

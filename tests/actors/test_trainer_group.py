@@ -16,6 +16,7 @@ from ray.util.placement_group import placement_group_table
 from tests.actors.conftest import Heard, Ran, World
 from tests.running import model_digest, tiny_world, write_spec, xpo_ray
 from tests.xpo_ray.test_training import MIXED, order, shard, whole
+from xpo_ray.actors.places import Places
 from xpo_ray.actors.trainer_seat import TrainerDied, TrainerSeat
 from xpo_ray.errors import PlacementFailed
 from xpo_ray.profile import Stopwatch
@@ -40,7 +41,8 @@ def seat_of(spec: RunSpec, root: Path, heard: Heard) -> TrainerSeat:
     folder = root / "attempts" / "0001"
     folder.mkdir(parents=True)
     (folder / "adopted.json").write_text('{"commits": [], "checkpoints": []}')
-    return TrainerSeat(spec, LocalStorage(root, 1), heard, f"seat_{root.name}", Stopwatch())
+    prefix = f"seat_{root.name}"
+    return TrainerSeat(spec, LocalStorage(root, 1), heard, prefix, Stopwatch(), Places(prefix, spec))
 
 
 async def steps(seat: TrainerSeat, table: pa.Table, *numbers: int) -> list[float]:
@@ -84,6 +86,7 @@ def test_killed_ranks_bring_new_incarnations_and_a_checkpoint_that_one_worker_re
         losses, published, weights = asyncio.run(scene())
     finally:
         seat.stop()
+        seat.places.remove()
     assert [e.role for e in heard.of(ActorReplaced)] == ["trainer", "trainer"]
     assert [e.restarts for e in heard.of(ActorReplaced)] == [1, 1]  # between them a step further than any before
     assert {state["state"] for state in placement_group_table().values()} == {"REMOVED"}
@@ -102,7 +105,9 @@ def test_a_group_that_cannot_be_placed_says_what_is_lacking(world: World, tmp_pa
         seat.launch(None)
         return await seat.at(None)
 
-    with pytest.raises(PlacementFailed, match=r"2 workers with 1000 CPU each .*CPU: 2000 asked, .* free of .*; lower"):
+    with pytest.raises(
+        PlacementFailed, match=r"each trainer worker 1000 CPU.*CPU: 2000 asked, .* free of .* Free what is"
+    ):
         asyncio.run(scene())
     seat.stop()
 

@@ -121,7 +121,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def pool_of(heard: Heard, *, max_restarts: int, longest_s: float = 0.0) -> Pool:
     """One Clock, with a floor of a second."""
 
-    def start(name: str) -> Any:
+    def start(name: str, _: int) -> Any:
         return start_actor(Clock, name, pulse=longest_s > 0)
 
     pool = Pool("clock", 1, start, heard, max_restarts, Deadlines(1.0, longest_s))

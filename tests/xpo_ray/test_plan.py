@@ -317,9 +317,11 @@ def test_several_trainer_workers_share_what_they_hold_and_not_what_they_compute(
     assert three["gathered"] == 8 * (ends + 2 * ((n - ends) // 2))  # of two layers
 
 
-def test_auto_is_one_worker_for_each_gpu_and_one_without(folder: Path) -> None:
+def test_auto_is_a_worker_on_each_gpu_or_on_half_of_those_of_its_own_and_one_without(folder: Path) -> None:
     made = spec(folder, SELM, resources={"trainer_workers": "auto"})
-    assert [trainer_workers(made, gpus) for gpus in (0, 1, 8)] == [1, 1, 8]
+    assert [trainer_workers(made, gpus) for gpus in (0, 1, 2, 8)] == [1, 1, 1, 4]
+    turns = spec(folder, SELM, resources={"trainer_workers": "auto", "layout": "colocated"})
+    assert [trainer_workers(turns, gpus) for gpus in (0, 1, 2, 8)] == [1, 1, 2, 8]
     with pytest.raises(ValidationError, match="trainer_workers"):
         spec(folder, SELM, resources={"trainer_workers": 0})
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xpo_ray.devices import free_bytes
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.rows import Request, Rows
 from xpo_ray.generation.stepper import Stepper
@@ -22,6 +23,9 @@ MOST_ROWS = 128
 """Rows of a batch: more of them draw hardly more tokens per second on a CPU."""
 CACHE_BYTES = 2**31
 """Memory of a batch's keys and values, which bounds its rows where sequences are long or the model is large."""
+GPU_ROWS, GPU_SHARE = 512, 1 / 3
+"""The same on a GPU, where a step reads all weights for however many rows: the share is of the memory that is free there, for
+when rows join, the cache is there twice for a moment."""
 REBUILD_BELOW = 0.75
 """Rows that have ended leave when fewer than this share of the batch live: copying the cache has a price too."""
 
@@ -54,11 +58,14 @@ class TransformersEngine:
         return drawing.drawn()
 
     def _most_rows(self, positions: int) -> int:
-        """Rows of which all keys and values fit into CACHE_BYTES."""
+        """Rows of which all keys and values fit into the memory for them."""
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         each: int = 2 * config.num_hidden_layers * heads * size * positions * self.model.dtype.itemsize
+        device = self.model.device
+        if device.type == "cuda":
+            return max(min(GPU_ROWS, int(GPU_SHARE * free_bytes(device)) // each), 1)
         return max(min(MOST_ROWS, CACHE_BYTES // each), 1)
 
 

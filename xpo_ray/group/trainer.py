@@ -30,7 +30,6 @@ from xpo_ray.group.skeleton import as_if_held, local_folder, not_held, skeleton
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision
-from xpo_ray.logprobs.choice import HALF_TOLERANCE, TOLERANCE
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.recomputation import recompute_layers
 from xpo_ray.spec.data import ModelSpec
@@ -81,9 +80,7 @@ class GroupTrainer:
     @torch.no_grad()
     def _choose(self) -> Choice:
         """The path for log-probs, which is the same on all ranks."""
-        tolerance = HALF_TOLERANCE if self.dtype == "bfloat16" else TOLERANCE
-        with precision(self.dtype, self.ranks.device):
-            mine: Choice = self.whole.call(choose, tolerance)
+        mine: Choice = self.whole.call(choose, self.dtype)
         reasons = [reason for reason in self.ranks.all_told(mine.reason) if reason is not None]
         return Choice(plain, reasons[0]) if reasons else mine
 

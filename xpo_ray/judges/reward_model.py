@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from xpo_ray.devices import own_device
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.halving import in_halves
 from xpo_ray.judges.judgement import Comparison, Judgement, Message
@@ -43,7 +44,7 @@ class RewardModel:
     def __init__(self, spec: RewardModelJudge, folder: Path) -> None:
         self._spec = spec
         self._name = f"reward_model:{Path(spec.path).name}"
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = own_device()
         path = _local(spec.path, folder)
         self._tokenizer = _tokenizer(spec, path)
         self._template = _template(spec, folder, self._tokenizer)

@@ -1,8 +1,8 @@
 """Attention over a Packing, as one of transformers' attention functions. Models that are packed are given this name.
 
 Without a packing it is transformers' SDPA attention, so that one model object draws, takes the plain path and the shared one.
-Prompts attend causally among themselves; each response attends to its prompt and to itself. On a GPU FlexAttention does both
-in one kernel; elsewhere two SDPA calls on padded blocks do.
+Prompts attend causally among themselves; each response attends to its prompt and to itself. On a GPU one kernel does both
+(`gpu_attention`); on a CPU, and for heads that no such kernel takes, two SDPA calls on padded blocks do.
 """
 
 from typing import Any
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from xpo_ray.logprobs.gpu_attention import on_flex, on_segments, takes_flex, takes_varlen
 from xpo_ray.logprobs.packing import Blocks, Packing
 
 NAME = "xpo_ray_packed"
@@ -41,9 +41,10 @@ def packed_attention(
         return plain
     if strange := [name for name in UNKNOWN if kwargs.get(name) is not None]:
         raise NotImplementedError(f"packed attention does not know {strange[0]}")
-    if query.device.type == "cuda":
-        out = flex_attention_forward(module, query, key, value, packing.block_mask, scaling=scaling)[0]
-        return out, None
+    if query.device.type == "cuda" and takes_varlen(query):
+        return on_segments(query, key, value, packing, scaling), None
+    if query.device.type == "cuda" and takes_flex(query):
+        return on_flex(module, query, key, value, packing, scaling), None
     return on_blocks(query, key, value, packing.blocks, scaling), None
 
 

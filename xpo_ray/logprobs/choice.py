@@ -1,19 +1,19 @@
 """Which path a model's log-probs take: the shared one where its attention can do it, else the plain one, and why."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
 from xpo_ray.last_layer import leave_out_unread
 from xpo_ray.logprobs.plain import plain
-from xpo_ray.logprobs.seam import LogProbFunction, PromptGroup
+from xpo_ray.logprobs.seam import LogProbFunction, PromptGroup, precision
 from xpo_ray.logprobs.shared import output_head, shared, use_packed_attention, whole
 
-TOLERANCE = 1e-3
-"""Difference in nats per sequence that rounding may make between the two paths on the probe."""
-HALF_TOLERANCE = 5e-3
-"""The same where the probe is computed in bfloat16."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-3}
+"""Difference that rounding may make between the two paths on the probe: in nats per sequence, or as a share of the largest
+log-prob where that is above 1."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,21 @@ class Choice:
     reason: str | None = None
 
 
-def choose(model: nn.Module, tolerance: float = TOLERANCE) -> Choice:
-    """The path for a model. Gives the model the attention that reads packings where it takes the shared one.
+def choose(model: nn.Module, dtype: Literal["float32", "bfloat16"] = "float32") -> Choice:
+    """The path for a model that computes in `dtype` where it lies now: kernels are those of its device. Gives the model the
+    attention that reads packings where it takes the shared one.
 
     A model says what it can by its class; whether the shared path gives what the plain one gives is then tried on a few
     tokens, because heads and attention may do things that no flag tells (soft caps, scaled logits, other caches).
     """
     if (reason := _unfit(model)) is not None:
         return Choice(plain, reason)
-    leave_out_unread(whole(model))
     before = whole(model).config._attn_implementation
-    use_packed_attention(model)
-    if (reason := _disagreement(model, tolerance)) is not None:
+    with precision(dtype, next(model.parameters()).device):
+        leave_out_unread(whole(model))
+        use_packed_attention(model)
+        reason = _disagreement(model, TOLERANCE[dtype])
+    if reason is not None:
         whole(model).set_attn_implementation(before)
         return Choice(plain, reason)
     return Choice(shared)

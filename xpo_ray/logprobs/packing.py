@@ -103,6 +103,11 @@ class Packing:
         return Blocks.of(self)
 
     @cached_property
+    def segments(self) -> "Segments":
+        """The sequences that attention for varying lengths works on."""
+        return Segments.of(self)
+
+    @cached_property
     def block_mask(self) -> "BlockMask":
         """FlexAttention's mask: a token sees its own prompt and its own response, up to itself."""
         from torch.nn.attention.flex_attention import create_block_mask
@@ -165,6 +170,42 @@ class Blocks:
             responses_each=each,
             sees=_sees(packing, p, t, one=dense),
         )
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Packed tokens as B + U sequences: each prompt on itself, then each response on its prompt and itself. Queries are the
+    packed tokens in their order; keys stand in the order of `keys_K`."""
+
+    keys_K: Tensor
+    """Place in N of each key."""
+    query_begins: Tensor
+    """[B + U + 1], int32: where each sequence's queries begin, and behind them their number."""
+    key_begins: Tensor
+    most_queries: int
+    most_keys: int
+
+    @classmethod
+    def of(cls, packing: Packing) -> "Segments":
+        lengths = [*packing.prompt_lengths, *packing.response_lengths]
+        begins = list(accumulate(lengths[:-1], initial=0))
+        own = [range(b, b + n) for b, n in zip(begins, lengths, strict=True)]
+        keys = [
+            (*own[b], *response) for b, response in zip(packing.prompt_of, own[len(packing.prompts) :], strict=True)
+        ]
+        sequences = [*own[: len(packing.prompts)], *keys]
+        widths = [len(s) for s in sequences]
+        return cls(
+            keys_K=torch.tensor(list(chain.from_iterable(sequences))).to(packing.device),
+            query_begins=_begins(lengths, packing.device),
+            key_begins=_begins(widths, packing.device),
+            most_queries=max(lengths),
+            most_keys=max(widths),
+        )
+
+
+def _begins(lengths: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32).to(device)
 
 
 def _places(lengths: Sequence[int], width: int, offset: int) -> list[int]:

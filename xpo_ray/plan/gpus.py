@@ -134,9 +134,9 @@ def _check(spec: RunSpec, wanted: list[_Wanted]) -> None:
             )
         if w.whole and resources.layout == "colocated":
             parallel = resources.engine_tensor_parallel
-            why = f"resources.engine_tensor_parallel {parallel}" if parallel > 1 else f"{w.each:g} GPUs for each"
+            why = f"resources.engine_tensor_parallel {parallel}" if parallel > 1 else f"{w.each:g} for each process"
             raise SpecError(
-                f"resources.layout: colocated shares each GPU among all roles, and the {w.role} asks for whole ones ({why}); "
+                f"resources.layout: colocated shares each GPU among all roles, and the {w.role} asks for whole ones: {why}; "
                 "set resources.layout: dedicated, or leave that out"
             )
     if resources.engine_tensor_parallel > 1 and spec.sampling.engine == "transformers":
@@ -198,12 +198,12 @@ def _refuse_many(spec: RunSpec, taken: int, whole: list[_Wanted], shared: list[_
         asked.append(f"{', '.join(w.role for w in shared)} at least 1 together")
     resources = spec.resources
     said = {
-        "trainer_workers": resources.trainer_workers != "auto",
+        "trainer_workers": resources.trainer_workers not in ("auto", 1),
         "trainer_worker_resources": trainer_gpus(spec) is not None,
-        "engine_replicas": resources.engine_replicas is not None,
+        "engine_replicas": (resources.engine_replicas or 1) > 1,
         "engine_tensor_parallel": resources.engine_tensor_parallel > 1,
         "engine_gpus": resources.engine_gpus is not None,
-        "judge_replicas": resources.judge_replicas is not None,
+        "judge_replicas": (resources.judge_replicas or 1) > 1,
         "judge_gpus": resources.judge_gpus is not None,
     }
     lower = ", ".join(f"resources.{name}" for name, is_said in said.items() if is_said)

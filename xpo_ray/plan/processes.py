@@ -7,6 +7,7 @@ by xpo_ray.plan.gpus.
 """
 
 import math
+import os
 from pathlib import Path
 
 from xpo_ray.algorithms import Row, rows
@@ -96,8 +97,10 @@ def engine_gpus(spec: RunSpec) -> float | None:
 
 
 def gpus_here() -> int:
-    """NVIDIA GPUs of this machine, as its driver lists them."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    """NVIDIA GPUs of this machine, as its driver lists them, without those that CUDA_VISIBLE_DEVICES hides."""
+    there = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if shown is None else min(there, len([name for name in shown.split(",") if name.strip()]))
 
 
 def _sets(spec: RunSpec) -> dict[str, bool]:

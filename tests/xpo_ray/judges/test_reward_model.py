@@ -20,6 +20,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from tests.pretended import elsewhere
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges import Comparison, Judgement, Message, Response, open_judge
 from xpo_ray.judges.reward_model import RewardModel, by_length, without_beginning
@@ -122,6 +123,15 @@ def templated(response: str, prompt: str = "What is a good name for a cat?") -> 
 
 
 # Scores
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_on_a_device_that_is_not_the_cpu_scores_are_the_same(kind: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(kind)
+    settings = {"chat_template": "plain"} if kind == "bert" else {}
+    expected = scores(opened(folder, **settings), compare(*TEXTS))
+    with elsewhere():
+        assert scores(opened(folder, **settings), compare(*TEXTS)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_scores_are_those_of_each_text_alone_though_padding_is_eos_and_every_text_ends_with_it(llama: Path) -> None:

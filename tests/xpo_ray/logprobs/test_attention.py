@@ -1,4 +1,6 @@
-"""Packed attention against single sequences, and FlexAttention's mask against the blocks."""
+"""Packed attention against single sequences: on blocks, by FlexAttention's mask, and as sequences of varying lengths."""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -6,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from xpo_ray.logprobs.attention import on_blocks, packed_attention
-from xpo_ray.logprobs.packing import Packing
+from xpo_ray.logprobs.gpu_attention import on_segments
+from xpo_ray.logprobs.packing import Packing, Segments
 from xpo_ray.logprobs.seam import PromptGroup
 
 CPU = torch.device("cpu")
@@ -55,6 +58,52 @@ def test_the_mask_of_flex_attention_lets_see_what_the_blocks_let_see(groups: lis
     q, k, v = inputs(len(packing.ids_N))
     out = flex_attention(q, k, v, block_mask=packing.block_mask, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(out.transpose(1, 2), slow(packing, q, k, v), atol=1e-6, rtol=1e-5)
+
+
+def one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float | None) -> Tensor:
+    """What torch documents of its varlen attention, whose kernel is there for GPUs alone: sequence by sequence, and the last
+    query sees all keys."""
+    out = torch.empty_like(q)
+    spans = [begins.tolist() for begins in (segments.query_begins, segments.key_begins)]
+    for (i, j), (m, n) in zip(*map(pairwise, spans), strict=True):
+        assert j - i <= segments.most_queries
+        assert n - m <= segments.most_keys
+        sees = torch.ones(j - i, n - m, dtype=torch.bool).tril(n - m - (j - i))
+        states = (x.transpose(0, 1).unsqueeze(0) for x in (q[i:j], k[m:n], v[m:n]))
+        made = scaled_dot_product_attention(*states, attn_mask=sees, scale=scaling, enable_gqa=True)
+        out[i:j] = made[0].transpose(0, 1)
+    return out
+
+
+@pytest.mark.parametrize("groups", [UNEVEN, EVEN], ids=["uneven", "even"])
+def test_segments_give_what_each_sequence_gives_alone(groups: list[PromptGroup]) -> None:
+    packing = Packing.of(groups, CPU)
+    q, k, v = inputs(len(packing.ids_N))
+    out = on_segments(q, k, v, packing, 0.3, one_by_one)
+    torch.testing.assert_close(out, slow(packing, q, k, v), atol=1e-6, rtol=1e-5)
+
+
+def test_segments_of_a_prompt_with_two_responses_written_out() -> None:
+    segments = Packing.of([PromptGroup([1, 2, 3], ([4, 5], [6]))], CPU).segments
+    assert segments.keys_K.tolist() == [0, 1, 2, *(0, 1, 2, 3, 4), *(0, 1, 2, 5)]
+    assert segments.query_begins.tolist() == [0, 3, 5, 6]
+    assert segments.key_begins.tolist() == [0, 3, 8, 12]
+    assert (segments.most_queries, segments.most_keys) == (3, 5)
+
+
+def test_under_autocast_the_kernel_gets_its_type_whatever_the_type_of_its_inputs() -> None:
+    packing = Packing.of(UNEVEN, CPU)
+    q, k, v = inputs(len(packing.ids_N))
+    seen: list[torch.dtype] = []
+
+    def noting(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float | None) -> Tensor:
+        seen.extend(x.dtype for x in (q, k, v))
+        return one_by_one(q, k, v, segments, scaling)
+
+    with torch.autocast("cpu", torch.bfloat16):  # rotary embeddings leave queries and keys in float32
+        out = on_segments(q, k, v.bfloat16(), packing, 0.3, noting)
+    assert seen == [torch.bfloat16] * 3
+    torch.testing.assert_close(out.float(), slow(packing, q, k, v), atol=0.05, rtol=0.0)
 
 
 def test_attention_with_soft_caps_is_refused_instead_of_being_wrong() -> None:

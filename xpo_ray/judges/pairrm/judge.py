@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from xpo_ray.devices import own_device
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.halving import in_halves
 from xpo_ray.judges.judgement import Comparison, Judgement
@@ -48,7 +49,7 @@ class PairRMRanker:
     def __init__(self, spec: PairRMJudge, folder: Path) -> None:
         self._spec = spec
         self._name = f"pairrm:{Path(spec.path).name}"
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = own_device()
         loaded = load(spec, folder, computed_in(spec, self._device))
         self._encoding = PairEncoding(
             loaded.tokenizer, spec.path, max_source_tokens=spec.max_source_tokens, max_tokens=spec.max_tokens

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import DebertaV2Config
 
+from tests.pretended import elsewhere
 from tests.xpo_ray.judges.pairrm import slow
 from tests.xpo_ray.judges.pairrm.worlds import deberta_tokenizer, hf_folder, ranker_folder
 from xpo_ray.errors import JudgeError
@@ -57,6 +58,16 @@ def forwarded(judge: PairRMRanker) -> list[tuple[int, ...]]:
 
 
 # Scores
+
+
+def test_on_a_device_that_is_not_the_cpu_scores_are_the_same(folder: Path) -> None:
+    (expected,) = scores(opened(folder), compare(*TEXTS))
+    with elsewhere():
+        judge = opened(folder)
+        (got,) = scores(judge, compare(*TEXTS))
+        assert judge._model._states is not None
+        assert judge._model._states.fast
+    assert got == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
