@@ -52,9 +52,11 @@ def run_spec(spec: RunSpec, folder: Path, *, resume: bool, reporter: Reporter, p
 
 
 def prepared_run(spec: RunSpec, folder: Path) -> "Prepared":
-    """Read and check everything that the run needs; writes nothing."""
+    """Read and check everything that the run needs; writes nothing. A run that cannot fit is refused before a row is read."""
+    from xpo_ray.plan import plan
     from xpo_ray.preparation import prepare
 
+    plan(spec).check()
     return prepare(spec, folder)
 
 

@@ -74,13 +74,10 @@ def _gpu_refusal(spec: RunSpec, chosen: LayoutPlan, other: LayoutPlan, machine: 
         f"GPU memory: a GPU with {written(load)} certainly needs {gigabytes(load.least)}, it has "
         f"{gigabytes(machine.gpu_memory)}. Most of it is the {role.role}: {_parts(role.on_gpu.least)}. {remedy}"
     )
-    turns = other.fullest
-    fits = other.layout == "colocated" and turns is not None and turns.least <= machine.gpu_memory
-    return (
-        f"{text}; or set resources.layout: colocated, which certainly needs {gigabytes(turns.least)}"
-        if fits and turns
-        else text
-    )
+    turns = other.fullest if other.layout == "colocated" else None
+    if turns is None or turns.least > machine.gpu_memory:
+        return text
+    return f"{text}, or set resources.layout: colocated, which certainly needs {gigabytes(turns.least)}"
 
 
 def _store_refusal(objects: ObjectStore, machine: Machine) -> str | None:

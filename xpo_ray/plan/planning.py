@@ -11,13 +11,16 @@ from xpo_ray.generation.installed import resolve_engine
 from xpo_ray.plan import fit
 from xpo_ray.plan.judging import judging_notes
 from xpo_ray.plan.layouts import LayoutPlan, layout_plans
-from xpo_ray.plan.machine import Machine, this_machine
+from xpo_ray.plan.machine import SHM_SHARE, Machine, this_machine
 from xpo_ray.plan.memory import ModelSize
 from xpo_ray.plan.objects import ObjectStore, object_store
 from xpo_ray.plan.roles import RoleMemory
 from xpo_ray.plan.work import IterationWork, evaluations, iterations, shards_in_flight
 from xpo_ray.spec.data import Source
 from xpo_ray.spec.run import RunSpec
+
+STORE_OVERHEAD = 0.1
+"""What Ray's store needs beside its objects, between which it leaves gaps."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,14 @@ class Plan:
         """Raises DoesNotFit where it cannot run."""
         if self.refusals:
             raise DoesNotFit("; ".join(self.refusals))
+
+    def local_store(self) -> int | None:
+        """Bytes for the object store of a Ray that is started on this machine; None where Ray's default is enough, or where
+        there is no room for more."""
+        wanted = int(self.objects.bytes * (1 + STORE_OVERHEAD))
+        room = self.machine.free_memory - sum(role.least_bytes for role in self.roles)
+        size = min(wanted, room, int(self.machine.shared_memory * SHM_SHARE))
+        return size if size > self.machine.object_store else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, totals included."""

@@ -98,13 +98,13 @@ class Place:
 def roles(spec: RunSpec, size: ModelSize, cores: int, gpus: int, plan: GpuPlan) -> tuple[RoleMemory, ...]:
     """Every role that has processes, on a machine with so many cores, and GPUs as the GPU plan deals them out."""
     place = Place(spec, cores, gpus, plan)
-    models = [_model_role(place, size, role, n) for role, n in pool_sizes(spec, cores, gpus).items()]
+    models = [_model_role(place, size, role, n) for role, n in pool_sizes(spec, cores, gpus).items() if n]
     judging = [_judge_role(place, role, judge, n) for role, judge, n in judges(spec, cores, gpus)]
     if spec.judge is None:
         judging.append(RoleMemory("judge", 1, {"libraries": WORKER}, least={"libraries": LEAST_WORKER}))
     clerk = RoleMemory("clerk", 1, {"libraries": WORKER}, least={"libraries": LEAST_WORKER})
     driver = RoleMemory("driver", 1, {"libraries": LIBRARIES}, least={"libraries": LEAST_LIBRARIES})
-    return tuple(r for r in (*models, _trainer_role(place, size), *judging, clerk, driver) if r.processes)
+    return (*models, _trainer_role(place, size), *judging, clerk, driver)
 
 
 def _placed(
@@ -187,31 +187,32 @@ def _by_vllm(spec: RunSpec) -> bool:
 
 def _trainer_role(place: Place, size: ModelSize) -> RoleMemory:
     """Weights, those trained with gradients and the optimizer's moments in float32, and one micro-batch. Of several workers
-    each holds its rows of the first, and computes with what it gathers of them."""
-    spec, workers = place.spec, trainer_workers(place.spec, place.gpus)
-    lanes = memory.lanes_of_training(spec, place.cores) if workers == 1 and place.of("trainer") is None else 1
-    tokens = memory.micro_batch_tokens(spec, lanes)
-    held = {name: -(-count // workers) for name, count in memory.trainer_weights(spec, size).items()}
-    needs = [Need.certain(name, count, passes=name == "gradients") for name, count in held.items()]
-    if size.parameters is not None and workers > 1:
-        needs.append(Need.bound("gathered", memory.gathered_bytes(size.parameters, size.architecture)))
-    elif size.parameters is not None and size.adapted is None and spec.model.dtype == "bfloat16":
-        needs.append(
-            Need.bound("casts", 2 * size.parameters)
-        )  # autocast keeps them from the forward to the backward pass
+    each holds its rows of the first, and computes with what it gathers of them. Asleep they lie in the machine's memory."""
+    workers = trainer_workers(place.spec, place.gpus)
+    held = {name: -(-count // workers) for name, count in memory.trainer_weights(place.spec, size).items()}
+    needs = [Need.certain(name, count, sleeps=True, passes=name == "gradients") for name, count in held.items()]
+    lanes = memory.lanes_of_training(place.spec, place.cores) if workers == 1 and place.of("trainer") is None else 1
+    working = _step_bytes(place.spec, size, workers, lanes)
     if lanes > 1 and held:
-        needs.append(
-            Need.bound("lanes", (2 * lanes - 1) * held["gradients"])
-        )  # each lane's sum, and what it adds to it
+        working["lanes"] = (2 * lanes - 1) * held["gradients"]  # each lane's sum, and what it adds to it
+    needs += [Need.bound(name, count, sleeps=True) for name, count in working.items()]
+    return _placed(place, "trainer", workers, needs, size.unknown, memory.loaded_bytes(place.spec, size))
+
+
+def _step_bytes(spec: RunSpec, size: ModelSize, workers: int, lanes: int) -> dict[str, int]:
+    """What a step of a worker needs beside what it holds, at most."""
+    parts, tokens = dict[str, int](), memory.micro_batch_tokens(spec, lanes)
+    if size.parameters is not None and workers > 1:
+        parts["gathered"] = memory.gathered_bytes(size.parameters, size.architecture)
+    elif size.parameters is not None and size.adapted is None and spec.model.dtype == "bfloat16":
+        parts["casts"] = 2 * size.parameters  # autocast keeps them from the forward to the backward pass
     if size.architecture is not None:
-        activations = memory.activation_bytes(spec, size.architecture, tokens)
-        if size.adapted is not None:
-            activations += 4 * tokens * size.adapted.columns
-        needs.append(Need.bound("activations", activations))
-        needs.append(Need.bound("logits", memory.logits_bytes(size.architecture, tokens)))
-    if spec.online and held:
-        needs.append(Need.bound("hand_over", memory.weights_object_bytes(size)))
-    return _placed(place, "trainer", workers, needs, size.unknown, memory.loaded_bytes(spec, size))
+        adapted = 4 * tokens * size.adapted.columns if size.adapted is not None else 0
+        parts["activations"] = memory.activation_bytes(spec, size.architecture, tokens) + adapted
+        parts["logits"] = memory.logits_bytes(size.architecture, tokens)
+    if spec.online and size.parameters is not None:
+        parts["hand_over"] = memory.weights_object_bytes(size)
+    return parts
 
 
 def _judge_role(place: Place, role: str, judge: JudgeSpec, processes: int) -> RoleMemory:
