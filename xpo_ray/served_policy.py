@@ -95,7 +95,8 @@ class ServedPolicy:
         """Leave the accelerator to others until the next call."""
         if self._engine is not None:
             self._engine.sleep()
-        self._scorer.sleep()
+        with self._scoring:
+            self._scorer.sleep()
 
     def _hand_over(self, weights: dict[str, Tensor]) -> None:
         if (lora := self.spec.model.lora) is None:
