@@ -38,26 +38,26 @@ def strike(service: Service, run_id: str, role: str, method: str) -> Strike:
     raise AssertionError(f"no {role} of {run_id} was seen in {method} within {WITHIN_S:.0f} s\n{service.words()}")
 
 
-def at_work_s(service: Service, run_id: str, strike: Strike) -> float:
+def at_work_s(service: Service, run_id: str, kill: Strike) -> float:
     """Seconds from a kill until a new process is within the method of the killed one."""
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
-        for pid in _living(service, run_id, strike.role):
-            if pid != strike.pid and _seen_within(pid, strike.method, seconds=0.5):
-                return time.time() - strike.at
+        for pid in _living(service, run_id, kill.role):
+            if pid != kill.pid and _seen_within(pid, kill.method, seconds=0.5):
+                return time.time() - kill.at
         time.sleep(0.02)
-    raise AssertionError(f"nobody took the place of {strike} within {WITHIN_S:.0f} s\n{service.words()}")
+    raise AssertionError(f"nobody took the place of {kill} within {WITHIN_S:.0f} s\n{service.words()}")
 
 
-def next_work_s(root: Path, strike: Strike, stage: str) -> float:
+def next_work_s(root: Path, kill: Strike, stage: str) -> float:
     """Seconds from a kill until its role, or who shares it, had finished a piece of work that stands in the journal: a table of
     a stage, or a step that had not been done before (stage `step`). Waits for it."""
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
-        if (found := next(_finished(root, strike.at, stage), None)) is not None:
-            return found - strike.at
+        if (found := next(_finished(root, kill.at, stage), None)) is not None:
+            return found - kill.at
         time.sleep(0.05)
-    raise AssertionError(f"no {stage} after {strike} within {WITHIN_S:.0f} s")
+    raise AssertionError(f"no {stage} after {kill} within {WITHIN_S:.0f} s")
 
 
 def _finished(root: Path, after: float, stage: str) -> Iterator[float]:
