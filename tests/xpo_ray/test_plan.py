@@ -264,6 +264,14 @@ def test_weights_of_policy_and_trainer_are_what_the_plan_says(
     assert moments == planned["optimizer"]
 
 
+def test_rmsprop_keeps_one_moment_of_each_parameter(folder: Path) -> None:
+    def parts(optimizer: str) -> dict[str, int]:
+        made = plan(spec(folder, SELM, training={"optimizer": optimizer}))
+        return next(role.parts for role in made.roles if role.role == "trainer")
+
+    assert parts("adamw")["optimizer"] == 2 * parts("rmsprop")["optimizer"] == 2 * parts("rmsprop")["weights"]
+
+
 def _held(planned: dict[str, int]) -> int:
     return planned["weights"] + planned.get("adapter", 0)
 
