@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from xpo_ray.decisions import judge_gave_up
 from xpo_ray.errors import JudgeFailed, JudgeUnreachable
 from xpo_ray.evaluation.scores import add_scores
 from xpo_ray.judges import open_judge
-from xpo_ray.judges.judgement import Judgement, counts_of, remarks_of
+from xpo_ray.judges.judgement import Judge, Judgement, counts_of, remarks_of
 from xpo_ray.preferences import comparisons, given, prefer, shard_counts
 from xpo_ray.spec.judge import JudgeSpec
 
@@ -26,7 +27,13 @@ class JudgeActor:
 
     def __init__(self, spec: JudgeSpec | None, folder: str) -> None:
         self.spec = spec
-        self.judge = open_judge(spec, Path(folder), NamedActor) if spec is not None else None
+        self._folder = Path(folder)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Opened by the first method that needs it, not while Ray makes the actor: there a JudgeError would be a death, and the
+        next process would be made only to die of it too."""
+        return open_judge(self.spec, self._folder, NamedActor) if self.spec is not None else None
 
     def prefer(self, candidates: pa.Table, row: Row, run_seed: int, iteration: int) -> tuple[pa.Table, Summary]:
         """CANDIDATES → PREFERENCES: judge a shard and pair its candidates.
@@ -71,8 +78,9 @@ class JudgeActor:
         return table, Summary(table.num_rows, time.monotonic() - started, self._metered(), self._remarks())
 
     def ready(self) -> tuple[None, dict[str, Any]]:
-        """Process id, once the judge is loaded."""
-        return None, {"pid": os.getpid()}
+        """Process id, and whether there is a judge, once it is loaded. Raises JudgeError where it cannot be."""
+        opened = self.judge is not None
+        return None, {"pid": os.getpid(), "judge": opened}
 
     def pulse(self) -> None:
         """Answered beside the work of a judge whose own time limits let it take long."""

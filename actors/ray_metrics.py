@@ -27,6 +27,15 @@ OF_EVALUATIONS = {
     "win_rate/base": ("win_rate_ratio", "Held-out win rate of the last iteration against the base."),
     "kl/k1": ("held_out_kl_nats", "KL(policy, base) on the last iteration's held-out responses."),
 }
+OF_JUDGES = {
+    "judge_requests": "Requests to judges behind endpoints, further tries and evaluations included.",
+    "judge_retries": "Of these the further tries.",
+    "judge_input_tokens": "Tokens sent to language models that judge, as their endpoints count them.",
+    "judge_output_tokens": "Tokens that they answered.",
+    "judge_cost": "Their price, in the currency of the spec's prices.",
+    "without_member": "Prompts that an ensemble judged while a member was out of reach.",
+}
+"""What judges count."""
 
 
 @dataclass
@@ -71,6 +80,8 @@ class RayMetrics:
         self._count("prompts", about, float(event.prompts), **stage)
         about = "Time that a stage of a shard took, waiting for a free actor included."
         self._observe("shard_stage_seconds", about, event.seconds, **stage)
+        for name, told in OF_JUDGES.items():
+            self._count(name if name.startswith("judge") else f"judge_{name}", told, event.counts.get(name, 0.0))
         if event.stage == "held-out":
             return
         begun = self._begun.setdefault((event.iteration, event.shard), now - event.seconds)

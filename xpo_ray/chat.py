@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from xpo_ray.errors import ModelError
 from xpo_ray.judges.judgement import Message
-from xpo_ray.model_files import model_folder
+from xpo_ray.model_files import architecture, model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -167,7 +167,19 @@ def _tokenizer(path: str, revision: str | None) -> "PreTrainedTokenizerBase":
         tokenizer.all_special_ids
     ):  # what is made up where there are no files
         raise ModelError(f"{path}: the tokenizer has no vocabulary, its files are missing; {remedy}")
+    if folder is not None and (folder / "config.json").exists():
+        _check_vocabulary(path, folder, max(tokenizer.get_vocab().values()))
     return tokenizer
+
+
+def _check_vocabulary(path: str, folder: Path, highest: int) -> None:
+    """A token beyond the embeddings would end the run where a text first holds it."""
+    sizes = architecture(folder)
+    if sizes is not None and highest >= sizes.vocabulary:
+        raise ModelError(
+            f"{path}: its tokenizer has ids up to {highest}, the model has {sizes.vocabulary} embeddings; copy the tokenizer "
+            "that the model was trained with there, or give the model more embeddings (resize_token_embeddings)"
+        )
 
 
 def _template_file(file: Path) -> str:

@@ -44,6 +44,18 @@ def model_folder(path: str) -> Path | None:
     return None
 
 
+def check_tokenizer_files(path: str) -> None:
+    """Raises ModelError where a model's folder has nothing that a tokenizer could be read from; of a hub repository nothing is
+    known."""
+    folder = model_folder(path)
+    patterns = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
+    if folder is not None and not any(any(folder.glob(pattern)) for pattern in patterns):
+        raise ModelError(
+            f"model.path {path}: no tokenizer files; copy tokenizer.json and tokenizer_config.json there, or save with "
+            "tokenizer.save_pretrained"
+        )
+
+
 def architecture(folder: Path) -> Architecture | None:
     """The sizes in config.json; None where its names for them are not known. Raises ModelError."""
     config = _json(folder / "config.json", "a model folder needs one")

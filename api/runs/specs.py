@@ -19,7 +19,8 @@ from xpo_ray.api.hosts import check_url
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
-from xpo_ray.errors import SpecError
+from xpo_ray.errors import JudgeError, SpecError
+from xpo_ray.judges.checks import check_judge
 from xpo_ray.spec.judge import ActorJudge, JudgeSpec, SingleJudge, single_judges
 from xpo_ray.spec.loading import parse_spec
 from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
@@ -124,6 +125,7 @@ def _check_allowed(services: Services, spec: RunSpec, own: set[str], asked_secre
         _check_model(settings, spec.model.path, "spec.model.path")
     _check_template(settings, getattr(spec.model, "chat_template", None), "spec.model.chat_template")
     _check_judges(settings, spec.judge, spec.evaluation.judge, asked_secrets)
+    _check_checkpoints(spec)
     for number, export in enumerate(spec.exports):
         needs = SENDS_BY.get(export.kind, ())
         if needs and not set(needs) & set(asked_secrets):
@@ -150,6 +152,17 @@ def _check_judges(
     for each, field in ((judge, "spec.judge"), (evaluation, "spec.evaluation.judge")):
         for place, single in () if each is None else single_judges(each, field):
             _check_judge(settings, single, place, asked_secrets)
+
+
+def _check_checkpoints(spec: RunSpec) -> None:
+    """Judges whose models lie where this process sees them; those of other nodes are looked at by the driver."""
+    for judge, field in ((spec.judge, "spec.judge"), (spec.evaluation.judge, "spec.evaluation.judge")):
+        for place, single in () if judge is None else single_judges(judge, field):
+            if single.kind in ("reward_model", "pairrm") and Path(single.path).is_dir():
+                try:
+                    check_judge(single, Path("/"))
+                except JudgeError as error:
+                    raise Refusal(422, "spec_invalid", f"{place}: {error}", field=f"{place}.path") from error
 
 
 def _check_judge(settings: Settings, judge: SingleJudge, field: str, asked_secrets: list[str]) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from tests import tables
 from xpo_ray.actors.judge import JudgeActor
 from xpo_ray.algorithms import algorithm_row
-from xpo_ray.errors import JudgeUnreachable
+from xpo_ray.errors import JudgeError, JudgeUnreachable
 from xpo_ray.shards import CANDIDATES, PREFERENCES, with_column
 from xpo_ray.spec.algorithm import AlgorithmSpec
 from xpo_ray.spec.judge import JudgeSpec
@@ -49,6 +49,13 @@ def drawn(*pairs: tuple[list[int], list[int]]) -> pa.Table:
     """A shard of two draws for each prompt."""
     candidates = [[tables.candidate("policy", p), tables.candidate("reference", r)] for p, r in pairs]
     return with_column(tables.prompts([[3]] * len(pairs)), CANDIDATES, candidates=candidates)
+
+
+def test_a_judge_that_cannot_be_opened_is_a_fault_of_the_first_call_and_no_death_of_the_actor(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text(JUDGES)
+    spec = TypeAdapter[JudgeSpec](JudgeSpec).validate_python({**LENGTH, "function": "rewards:lenght"})
+    with pytest.raises(JudgeError, match="has no lenght; did you mean length"):
+        JudgeActor(spec, str(tmp_path)).ready()
 
 
 def test_disagreement_lies_beside_the_verdict_and_the_shards_counts_tell_it(actor: Callable[..., JudgeActor]) -> None:

@@ -190,6 +190,19 @@ def test_an_actor_that_stays_absent_is_out_of_reach_and_the_remedy_is_told() -> 
     )
 
 
+def test_an_actor_that_was_out_of_reach_is_not_waited_for_again_until_it_has_been_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An ensemble goes on without it; each shard would cost its patience."""
+    slept: list[float] = []
+    monkeypatch.setattr("xpo_ray.actors.named_judge.time.sleep", slept.append)
+    judge = judge_of("nobody", patience_s=0.2)
+    for _ in range(2):
+        with pytest.raises(JudgeUnreachable):
+            judge.judge([compare("a", "b")])
+        assert sum(slept) == pytest.approx(0.2)
+
+
 def test_an_actor_that_is_started_while_the_judge_waits_is_found() -> None:
     name, kept = uuid.uuid4().hex, []
 

@@ -20,7 +20,8 @@ told = RayMetrics("tiny", "run_a")
 told.emit(IterationStarted(1, 8, 2, 2, 0.1, 1e-4))
 for shard in (0, 1):
     told.emit(ShardDone(1, shard, "candidates", 4, 2.0, True, {"tokens": 100.0}))
-    told.emit(ShardDone(1, shard, "preferences", 4, 0.5, True, {}))
+    asked = {"judge_requests": 6.0, "judge_input_tokens": 600.0, "judge_cost": 0.25, "without_member": 4.0}
+    told.emit(ShardDone(1, shard, "preferences", 4, 0.5, True, asked))
 told.emit(ShardDone(1, 7, "candidates", 4, 0.0, False, {}))
 metrics = {"loss": 0.5, "kl/reference_policy": 0.25, "rewards/margins": 0.125, "rewards/accuracies": 1.0, "tokens": 30.0}
 told.emit(StepDone(1, 1, 1, metrics, 2.0, False))
@@ -55,6 +56,10 @@ def shown() -> list[Sample]:
         ("prompts_total", {"stage": "preferences"}, 8),
         ("drawn_tokens_total", {}, 200),
         ("judge_latency_seconds_count", {}, 2),
+        ("judge_requests_total", {}, 12),
+        ("judge_input_tokens_total", {}, 1200),
+        ("judge_cost_total", {}, 0.5),
+        ("judge_without_member_total", {}, 8),
         ("judge_latency_seconds_bucket", {"le": "0.3"}, 0),
         ("judge_latency_seconds_bucket", {"le": "1.0"}, 2),
         ("shard_stage_seconds_bucket", {"stage": "candidates", "le": "1.0"}, 0),

@@ -85,6 +85,26 @@ def test_while_its_judge_is_down_a_run_pauses_and_then_goes_on_to_the_same_resul
 
 
 @pytest.mark.long
+def test_a_run_goes_on_without_a_member_that_is_out_of_reach_warns_and_shows_what_it_was_missing_for(
+    world: World, selm: Ran, endpoint: Endpoint
+) -> None:
+    down_after(0, endpoint)
+    away = {"kind": "http", "url": endpoint.url, **IMPATIENT}
+    members = [{"judge": world.raw["judge"]}, {"judge": away}]
+    judge = {"kind": "ensemble", "members": members, "min_members": 1, "normalise": "none"}
+    ran = world.run("without", raw={**world.raw, "judge": judge})
+    assert model_digest(ran.result.root) == model_digest(selm.result.root)
+    judged = [e.counts for e in ran.heard.of(ShardDone) if e.stage == "preferences"]
+    assert sum(c["without_member"] for c in judged) == sum(c["prompts"] for c in judged) > 0
+    told = [w.message for w in ran.heard.of(Warned) if w.code == "judge_member_1_away"]
+    assert told
+    assert "judge.members.1.judge (http): judge http:" in told[0]
+    page = (ran.result.root / "report.html").read_text()
+    assert "a member out of reach" in page
+    assert "answered 503" in page
+
+
+@pytest.mark.long
 def test_a_judge_that_answers_garbage_ends_the_run(world: World, endpoint: Endpoint) -> None:
     endpoint.behaviour = lambda _: Reply(text="I feel good about all of them")
     raw = {**world.raw, "judge": {"kind": "http", "url": endpoint.url, **IMPATIENT}}

@@ -11,6 +11,7 @@ from tests.tiny import CHAT_TEMPLATE, END, SYSTEM, tiny_tokenizer
 from xpo_ray.chat import Chat
 from xpo_ray.errors import ModelError
 from xpo_ray.judges.judgement import Message
+from xpo_ray.model_files import check_tokenizer_files
 
 USER = Message(role="user", content="Why is the sky blue?")
 TALK = [Message(role="system", content="Be brief."), USER]
@@ -226,6 +227,29 @@ def test_a_folder_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None
     with pytest.raises(ModelError, match=r"no tokenizer that can be loaded.*copy tokenizer\.json") as caught:
         Chat.load(str(tmp_path), None, "tokenizer")
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_tokenizer_with_ids_beyond_the_embeddings_is_refused_with_both_numbers(copy: Path) -> None:
+    size = len(tiny_tokenizer())
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": size}
+    (copy / "config.json").write_text(json.dumps(sizes))
+    assert Chat.load(str(copy), None, "tokenizer").eos_id < size
+    (copy / "config.json").write_text(json.dumps(sizes | {"vocab_size": size - 1}))
+    with pytest.raises(
+        ModelError, match=rf"ids up to {size - 1}, the model has {size - 1} embeddings; copy the tokenizer"
+    ):
+        Chat.load(str(copy), None, "tokenizer")
+
+
+def test_validation_sees_that_a_folder_has_no_tokenizer_without_loading_one(copy: Path) -> None:
+    check_tokenizer_files(str(copy))
+    check_tokenizer_files("owner/on-the-hub")
+    for file in [*copy.glob("*token*"), *copy.glob("special*")]:
+        file.unlink()
+    with pytest.raises(
+        ModelError, match=r"model: no tokenizer files; copy tokenizer\.json and tokenizer_config\.json there"
+    ):
+        check_tokenizer_files(str(copy))
 
 
 def test_a_tokenizer_that_transformers_makes_up_from_a_class_name_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.judges.checks import check_judges
+from xpo_ray.model_files import check_tokenizer_files
 from xpo_ray.plan import machine_of, plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
 
@@ -32,6 +33,7 @@ def validate_and_show(
     `known_rows` as in `plan`."""
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
+    check_tokenizer_files(spec.model.path)
     planned = plan(spec, known_rows, machine_of(spec).with_gpus(elsewhere.gpus, elsewhere.gpu_memory_gib))
     check_judges(spec, folder)
     rows = _checked_rows(spec, folder) if deep else None

@@ -1,6 +1,6 @@
 """Scores of a reward model with shared prefixes: what the texts of a comparison have in common is read once.
 
-The judge `reward_model` asks `can_pack` once, when it has loaded a decoder with a score at the last token; encoders and
+The judge `reward_model` asks `why_plain` once, when it has loaded a decoder with a score at the last token; encoders and
 models whose attention is of another kind keep the plain path.
 """
 
@@ -22,26 +22,32 @@ TOLERANCE = 1e-3
 `probing` allows."""
 
 
-def can_pack(model: nn.Module, plain: Callable[[Sequence[Ids]], Sequence[float]]) -> bool:
-    """Whether packed scores are those of the plain path, tried on a few tokens; then the model is ready to be packed."""
+def packable(model: nn.Module) -> bool:
+    """Whether a model is a decoder with a score at its last token, whose attention can be another."""
     inner = whole(model)
-    if not getattr(inner, "_supports_attention_backend", False) or not isinstance(
-        getattr(inner, "score", None), nn.Linear
-    ):
-        return False
+    other = getattr(inner, "_supports_attention_backend", False)
+    return bool(other) and isinstance(getattr(inner, "score", None), nn.Linear)
+
+
+def why_plain(model: nn.Module, plain: Callable[[Sequence[Ids]], Sequence[float]]) -> str | None:
+    """Why packed scores are not those of the plain path, tried on a few tokens; None where they are: then the model is ready
+    to be packed. For a packable model."""
+    inner = whole(model)
     before, expected = inner.config._attn_implementation, [plain(texts) for texts in PROBE]
     leave_out_unread(inner)
     use_packed_attention(model)
     try:
         got = scores(model, [grouped(texts) for texts in PROBE])
-    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError):
-        got = []
-    pairs = zip((v for one in expected for v in one), (v for one in got for v in one), strict=False)
-    tolerance = max(TOLERANCE, LAST_PLACES * torch.finfo(next(model.parameters()).dtype).eps)
-    agrees = bool(got) and all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
-    if not agrees:
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         inner.set_attn_implementation(before)
-    return agrees
+        return f"it cannot be packed: {type(error).__name__}: {error}"
+    pairs = zip((v for one in expected for v in one), (v for one in got for v in one), strict=True)
+    off = [abs(a - b) / max(1.0, abs(a)) for a, b in pairs]
+    tolerance = max(TOLERANCE, LAST_PLACES * torch.finfo(next(model.parameters()).dtype).eps)
+    if all(each <= tolerance for each in off):
+        return None
+    inner.set_attn_implementation(before)
+    return f"its scores are off by {max(off):.2g}, more than {tolerance:g}"
 
 
 def grouped(texts: Sequence[Ids]) -> PromptGroup:

@@ -27,7 +27,7 @@ from xpo_ray.devices import own_device
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.halving import in_halves
 from xpo_ray.judges.judgement import Comparison, Judgement, Message
-from xpo_ray.judges.packed_scores import batches, can_pack, grouped, packs, scores
+from xpo_ray.judges.packed_scores import batches, grouped, packable, packs, scores, why_plain
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import PromptGroup
 from xpo_ray.spec.judge import RewardModelJudge
@@ -53,13 +53,23 @@ class RewardModel:
         self._max_tokens = _most_tokens(spec, self._model)
         self._vocabulary: int = self._model.get_input_embeddings().num_embeddings
         self._refuse_template_without_response()
-        self._packed = can_pack(self._model, self._logits)
+        shares = packable(self._model)
+        self._why_plain = why_plain(self._model, self._logits) if shares else None
+        self._packed = shares and self._why_plain is None
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison; a prompt that the chat template refuses is a failed one."""
         read = [self._read(comparison) for comparison in comparisons]
         scores = self._scores([texts for texts in read if not isinstance(texts, str)])
         return [self._judgement(c, texts, scores) for c, texts in zip(comparisons, read, strict=True)]
+
+    def take_remarks(self) -> dict[str, str]:
+        """That a decoder reads the prompt again for each response, which is slower, and why, once."""
+        why, self._why_plain = self._why_plain, None
+        if why is None:
+            return {}
+        slow = "prompts are read again for each response, which is slower and judges alike; they are not shared, as"
+        return {"reward_model_plain_pass": f"judge.path {self._spec.path}: {slow} {why}"}
 
     def close(self) -> None:
         """Give the memory of the weights back."""

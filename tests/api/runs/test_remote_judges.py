@@ -108,6 +108,18 @@ def test_a_host_that_is_on_the_list_no_longer_is_refused_when_a_run_is_resumed_o
     assert api.post(f"/v1/runs/{run_id}/resume", headers=submitter).json()["status"] == "queued"
 
 
+def test_a_judges_folder_that_lacks_what_it_needs_is_refused_when_it_is_submitted(
+    api: TestClient, submitter: Headers, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files" / "judge"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "deberta-v2", "n_tasks": 1}')
+    for kind, words in (("pairrm", "no model.safetensors"), ("reward_model", "has no tokenizer_config.json")):
+        refused = submit(api, submitter, tmp_path, {"kind": kind, "path": str(folder)})
+        assert (refused.status_code, refused.json()["field"]) == (422, "spec.judge.path")
+        assert words in refused.json()["detail"]
+
+
 def test_a_template_lies_below_the_roots(api: TestClient, submitter: Headers, tmp_path: Path) -> None:
     (tmp_path / "files" / "mine.txt").write_text("{{prompt}} {{first}} {{second}} {{answer}}")
     judge = {"kind": "llm", "url": URL, "model": "m", "template": "/etc/passwd"}

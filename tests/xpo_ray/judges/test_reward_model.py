@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -246,6 +247,21 @@ def test_what_the_texts_of_a_comparison_have_in_common_is_read_once(llama: Path)
     common = len(judge._ids("<s>[user]What is a good name for a cat?</s>[assistant]"))
     assert [rows for rows, _ in shapes] == [1]
     assert shapes[0][1] <= sum(lengths) - 4 * (common - 1)
+
+
+def test_a_decoder_whose_prompts_cannot_be_shared_says_why_once_and_judges_alike(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = opened(llama)
+    expected = scores(fine, compare(*TEXTS))
+    assert fine.take_remarks() == {}
+    monkeypatch.setattr("xpo_ray.judges.packed_scores.TOLERANCE", -1.0)
+    plain = opened(llama)
+    ((code, message),) = plain.take_remarks().items()
+    assert code == "reward_model_plain_pass"
+    assert re.search(r"they are not shared, as its scores are off by \S+, more than -1$", message)
+    assert plain.take_remarks() == {}
+    assert scores(plain, compare(*TEXTS))[0] == pytest.approx(expected[0], abs=1e-4)
 
 
 def test_an_encoder_reads_every_text_whole(bert: Path) -> None:

@@ -107,7 +107,12 @@ def score(spec: LlmJudge, text: str) -> float:
 
 
 def _field(text: str, name: str) -> Any:
-    found = parsed(text.strip())
+    try:
+        found = parsed(text.strip())
+    except Unreadable as error:
+        said = str(error).replace("the answer", "the judge's text", 1)
+        remedy = "an endpoint without structured output needs judge.structured none, which asks for a last line"
+        raise Unreadable(f"{said}; {remedy}") from error
     if not isinstance(found, dict) or name not in found:
         raise Unreadable(f"the judge's text is not a JSON object with {name}")
     return found[name]
@@ -118,7 +123,6 @@ def _last_line(text: str, pattern: re.Pattern[str]) -> str:
     lines = [line.strip() for line in text.strip().splitlines()]
     said = [match[1] for line in lines if (match := pattern.fullmatch(line)) is not None]
     if len(said) != 1 or pattern.fullmatch(lines[-1]) is None:
-        raise Unreadable(
-            f"the judge's text has {len(said)} lines of the form {pattern.pattern}; expected one, the last"
-        )
+        form = pattern.pattern.partition(":")[0]
+        raise Unreadable(f"the judge's text has {len(said)} lines that are {form}: and a value; expected one, the last")
     return said[0]

@@ -1,6 +1,8 @@
 """The JSON contract: what is sent, and what each answer says; made by hand."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from xpo_ray.judges.remote.outcomes import Refused, Unreadable
 from xpo_ray.judges.remote.verdict import Verdict
 
 PAIR = Comparison((Message(role="user", content="why?"),), (Response("because"), Response("no", ended=False)))
+README = Path(__file__).parents[4] / "README.md"
 TWO = [PAIR, Comparison((Message(role="user", content="how?"),), (Response("so"), Response("thus")))]
 
 
@@ -92,6 +95,16 @@ def test_a_judgement_that_does_not_fit_fails_alone_and_may_be_asked_for_again(ju
 def test_an_answer_that_is_no_such_object_is_not_used_at_all(said: bytes) -> None:
     with pytest.raises(Unreadable):
         read(said, TWO)
+
+
+def test_the_readmes_example_is_what_is_sent_and_read() -> None:
+    shown = re.search(r"curl \S+/judge .*? -d '(.*?)'\n# (.*?)\n", README.read_text(), re.DOTALL)
+    assert shown is not None
+    sent, answered = json.loads(shown[1]), shown[2].encode()
+    prompt = (Message(role="user", content="Why?"),)
+    comparison = Comparison(prompt, (Response("So."), Response("Because.")))
+    assert {**body([comparison]), "id": sent["id"]} == sent
+    assert [verdict.scores for verdict in read(answered, [comparison])] == [(3.0, 8.0)]
 
 
 def test_an_answer_of_another_format_names_the_setting() -> None:
