@@ -19,7 +19,7 @@ def gigabytes(count: int) -> str:
 def refusals(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, machine: Machine) -> list[str]:
     """Why the run cannot fit, one sentence for each reason; `layouts[0]` is the chosen one."""
     chosen = layouts[0]
-    found = [_machine_refusal(spec, chosen, objects, machine) if machine.is_the_runs else None]
+    found = [_machine_refusal(spec, chosen, objects, machine)]
     found.append(_gpu_refusal(spec, chosen, layouts[1], machine))
     found.append(_store_refusal(objects, machine) if machine.is_the_runs else None)
     return [reason for reason in found if reason is not None]
@@ -28,7 +28,7 @@ def refusals(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStor
 def notes(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, machine: Machine) -> list[str]:
     """What may not fit, where it is not refused."""
     chosen = layouts[0]
-    found = [_machine_note(spec, chosen, objects, machine) if machine.is_the_runs else None]
+    found = [_machine_note(spec, chosen, objects, machine)]
     found += [_gpu_note(spec, chosen, machine), _store_note(objects, machine) if machine.is_the_runs else None]
     found += [
         f"layout {layout.layout} is not possible: {layout.fault}" for layout in layouts if layout.fault is not None
@@ -46,21 +46,16 @@ def most_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
     return sum(role.bytes for role in layout.roles) + objects.bytes
 
 
-def shortage(spec: RunSpec, layout: LayoutPlan, objects: ObjectStore, memory: int, whose: str) -> str | None:
-    """Why a memory of so many bytes is certainly too small; `whose` it is."""
-    certain = least_bytes(layout, objects)
-    if certain <= memory:
+def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
+    certain, there = least_bytes(chosen, objects), machine.memory_of_run
+    if there is None or certain <= there:
         return None
-    fullest = max(layout.roles, key=lambda role: role.least_bytes)
-    parts = f"{_processes(fullest)}{_parts(fullest.least)}{_others(layout.roles, fullest)}"
+    fullest = max(chosen.roles, key=lambda role: role.least_bytes)
+    parts = f"{_processes(fullest)}{_parts(fullest.least)}{_others(chosen.roles, fullest)}"
     return (
-        f"memory: the run certainly needs {gigabytes(certain)}, {whose} has {gigabytes(memory)}. Most of it is the "
+        f"memory: the run certainly needs {gigabytes(certain)}, {_whose(machine)} has {gigabytes(there)}. Most of it is the "
         f"{fullest.role}: {parts}. {_remedy(spec, fullest, fullest.processes)}"
     )
-
-
-def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
-    return shortage(spec, chosen, objects, machine.memory, "this machine")
 
 
 def _gpu_refusal(spec: RunSpec, chosen: LayoutPlan, other: LayoutPlan, machine: Machine) -> str | None:
@@ -92,12 +87,12 @@ def _store_refusal(objects: ObjectStore, machine: Machine) -> str | None:
 
 
 def _machine_note(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
-    total, certain = most_bytes(chosen, objects), least_bytes(chosen, objects)
-    if total <= machine.memory or certain > machine.memory:
+    total, certain, there = most_bytes(chosen, objects), least_bytes(chosen, objects), machine.memory_of_run
+    if there is None or total <= there or certain > there:
         return None
     fullest = max(chosen.roles, key=lambda role: role.bytes)
     return (
-        f"memory: {gigabytes(certain)} for certain and up to {gigabytes(total)}, this machine has {gigabytes(machine.memory)}; "
+        f"memory: {gigabytes(certain)} for certain and up to {gigabytes(total)}, {_whose(machine)} has {gigabytes(there)}; "
         f"the most may be taken by the {fullest.role}. {_loosened(spec, fullest)}"
     )
 
@@ -165,6 +160,10 @@ def _loosened(spec: RunSpec, role: RoleMemory) -> str:
     if role.role in ("judge", "evaluation-judge"):
         return f"To be sure, {_either(['lower resources.judge_replicas', 'lower batch_tokens of the judge'])}"
     return f"To be sure, {_either(['lower resources.engine_replicas', 'lower data.shard_size'])}"
+
+
+def _whose(machine: Machine) -> str:
+    return "this machine" if machine.is_the_runs else "the cluster"
 
 
 def _either(ways: list[str]) -> str:

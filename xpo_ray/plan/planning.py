@@ -2,6 +2,7 @@
 started or loaded for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,8 +78,7 @@ class Plan:
 
     def check(self) -> None:
         """Raises DoesNotFit where it cannot run."""
-        if self.refusals:
-            raise DoesNotFit("; ".join(self.refusals))
+        _refuse(self.refusals)
 
     def local_store(self) -> int | None:
         """Bytes for the object store of a Ray that is started on this machine; None where Ray's default is enough, or where
@@ -149,7 +149,7 @@ def with_engine(spec: RunSpec, machine: Machine) -> RunSpec:
     """The spec with the engine that draws there, as far as this installation tells."""
     if spec.sampling.engine != "auto":
         return spec
-    engine = resolve_engine(spec, gpu=machine.gpus > 0)
+    engine = resolve_engine(spec, gpu=True) if machine.gpus else "transformers"
     return spec.model_copy(update={"sampling": spec.sampling.model_copy(update={"engine": engine})})
 
 
@@ -217,3 +217,20 @@ def _engine_notes(spec: RunSpec, planned: RunSpec, machine: Machine) -> list[str
         "sampling.engine: auto takes the transformers engine with what is installed here; where the run has vLLM, plan with "
         "`--set sampling.engine=vllm`"
     ]
+
+
+def check_fits(spec: RunSpec, machine: Machine) -> None:
+    """Refuse a run that certainly does not fit, by its model and its resources alone: no file of rows is opened.
+
+    Raises DoesNotFit; ModelError where the model cannot be read; SpecError where it asks for GPUs that are not there.
+    """
+    planned, size = with_engine(spec, machine), ModelSize.of(spec.model.path, spec.model.lora)
+    layouts = layout_plans(planned, size, machine.cores, machine.gpus)
+    in_flight = shards_in_flight(planned, machine.cores, machine.gpus)
+    objects = object_store(planned, size, (), None, in_flight)
+    _refuse(fit.refusals(planned, layouts, objects, machine))
+
+
+def _refuse(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise DoesNotFit("; ".join(reasons))
