@@ -98,7 +98,7 @@ def _machine_note(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machi
 
 
 def _gpu_note(spec: RunSpec, chosen: LayoutPlan, machine: Machine) -> str | None:
-    fullest = max(chosen.loads, key=lambda load: load.most, default=None)
+    fullest = chosen.fullest_at_most
     if fullest is None or machine.gpu_memory is None or fullest.most <= machine.gpu_memory:
         return None
     if fullest.least > machine.gpu_memory:

@@ -126,11 +126,13 @@ def _fullest(layout: LayoutPlan, size: int | None) -> str:
     load = layout.fullest
     if load is None:
         return f"{label}: {'not possible, see below' if layout.fault else 'computes on no GPU'}"
-    turn = "" if set(load.working) == set(load.roles) else f", at the turn of {', '.join(load.working)}"
+    turn = "" if set(load.working) == set(load.roles) else f" at the turn of {', '.join(load.working)}"
     whole = "" if size is None else f", of {gigabytes(size)}"
+    most = layout.fullest_at_most or load
+    where = "" if most.roles == load.roles else f" on one with {written(most)}"
     return (
-        f"{label}: the fullest of {layout.gpus.gpus} GPUs has {written(load)}, {gigabytes(load.least)} for certain and "
-        f"up to {gigabytes(load.most)}{turn}{whole}"
+        f"{label}: the fullest of {layout.gpus.gpus} GPUs has {written(load)}, {gigabytes(load.least)} for certain{turn}; "
+        f"up to {gigabytes(most.most)}{where}{whole}"
     )
 
 
