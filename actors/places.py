@@ -32,6 +32,8 @@ class Places:
         self.gpus = taken_gpus(spec, cluster)
         """GPUs that the run may take."""
         self.plan = gpu_plan(spec, cluster)
+        self.shared = bool(self.plan.bundles) and spec.resources.layout == "colocated"
+        """Whether the trainer and the engines take turns on the same GPUs."""
         self._timeout_s = spec.resources.placement_timeout_s
         asked = spec.resources.trainer_worker_resources or {}
         self._beside = {what: amount for what, amount in asked.items() if what != "GPU" and amount > 0}

@@ -8,6 +8,7 @@ clerk       lays draws together and publishes tables
 judge       the run's judge; evaluation has a pool of its own where it has a judge of its own
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,11 @@ class Roles:
                 f"{role} gives the canary text {answer:.6f} nats per token under version {weights.source.version}, the trainer "
                 f"gave {weights.canary:.6f}: the engine does not serve the published weights"
             )
+
+    async def sleep(self) -> None:
+        """Leave the GPUs that engines share with others to those; the next call of an engine wakes it."""
+        engines = {id(p): p for p in (self.policy, self.base, self.reference) if p is not None}
+        await asyncio.gather(*(pool.each("sleep") for pool in engines.values()))
 
     async def ready(self) -> None:
         """Wait until every process is up and has loaded what it needs before its first work."""

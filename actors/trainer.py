@@ -30,6 +30,7 @@ class TrainerActor(TrainerVerbs):
 
     def publish(self, draft: Checkpoint, optimizer: bool) -> tuple[None, Checkpoint]:
         """Publish the state between two steps as a checkpoint."""
+        self.trainer.wake()
         position = {"iteration": draft.iteration, "step": draft.step, "total_steps": draft.total_steps}
 
         def write(folder: Path) -> None:

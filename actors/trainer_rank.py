@@ -57,6 +57,7 @@ class TrainerRank(TrainerVerbs):
 
     def publish(self, draft: Checkpoint, optimizer: bool) -> tuple[None, Checkpoint | None]:
         """Publish the state between two steps as a checkpoint."""
+        self.trainer.wake()
         return None, publish(self.trainer, self.storage, draft, optimizer=optimizer)
 
     def ready(self) -> tuple[None, dict[str, Any]]:

@@ -24,14 +24,22 @@ class TrainerVerbs:
 
     def step(self, order: StepOrder, *shards: pa.Table) -> tuple[None, StepResult]:
         """One optimizer step, or a rank's part of it; `shards` are the tables of the window's slices."""
+        self.trainer.wake()
         result = self.trainer.step(order, shards)
         crash_point("step.after_step")
         return None, result
 
     def weights(self) -> tuple[dict[str, torch.Tensor], None]:
         """The policy's weights, to travel by object ref; of a group's first rank alone."""
+        self.trainer.wake()
         return self.trainer.weights(), None
 
     def canary(self, ids: Sequence[int]) -> tuple[None, float]:
         """Mean log-prob per token of the canary text."""
+        self.trainer.wake()
         return None, self.trainer.canary(ids)
+
+    def sleep(self) -> tuple[None, None]:
+        """Leave the GPU to others until the next step, canary or hand-over."""
+        self.trainer.sleep()
+        return None, None

@@ -27,7 +27,7 @@ class Services:
     rates: Rates = field(default_factory=Rates)
     callers: KnownCallers = field(default_factory=KnownCallers)
     totals: Totals | None = None
-    """What the cluster has, as the reconciler saw it last; None before it has."""
+    """Of the cluster, as the reconciler saw it last; None before."""
     submissions: CapacityLimiter = field(init=False)
     """Submissions that are made at a time. SQLite has one writer, and Python one lock: while one is written, the next few are
     checked; more threads would only fight for both."""

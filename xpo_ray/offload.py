@@ -1,11 +1,15 @@
-"""A trainer asleep: its weights and its optimizer's state lie in the CPU's memory, so that others have the GPU. Where roles take
-turns on the same GPUs the driver puts it to sleep; the next step, canary or hand-over of weights wakes it. On a CPU nothing moves.
+"""A trainer asleep: its weights and its optimizer's state lie in the CPU's memory, so that others have the GPU.
+
+Where roles take turns on the same GPUs the driver puts it to sleep; the next step, canary or hand-over of weights wakes it. On
+a CPU nothing moves.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-CPU = torch.device("cpu")
+from xpo_ray.devices import CPU, emptied
 
 
 class Offload:
@@ -14,26 +18,41 @@ class Offload:
     def __init__(self, home: torch.device) -> None:
         self._home = home
         self._asleep = False
+        self._moved: list[tuple[dict[str, Any], str]] = []
+        """Of the optimizer's state; its counts of steps may lie on the CPU all the time."""
 
     def sleep(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Between two steps: there are no gradients."""
-        if self._home != CPU and not self._asleep:
-            lay(model, optimizer, CPU)
-            self._asleep = True
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        if self._home == CPU or self._asleep:
+            return
+        _lay_model(model, CPU)
+        self._moved = [
+            (state, name)
+            for state in optimizer.state.values()
+            for name, value in state.items()
+            if isinstance(value, Tensor) and value.device == self._home
+        ]
+        self._lay(CPU)
+        self._asleep = True
+        emptied(self._home)
 
     def wake(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Back to where they compute."""
+        """Back to where they compute; an optimizer that was made anew meanwhile has no state yet."""
         if self._asleep:
-            lay(model, optimizer, self._home)
-            self._asleep = False
+            _lay_model(model, self._home)
+            present = {id(state) for state in optimizer.state.values()}
+            self._moved = [(state, name) for state, name in self._moved if id(state) in present]
+            self._lay(self._home)
+            self._moved, self._asleep = [], False
+
+    def _lay(self, device: torch.device) -> None:
+        for state, name in self._moved:
+            state[name] = state[name].to(device)
 
 
-def lay(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Parameters stay the objects that the optimizer knows; its state follows them."""
+def _lay_model(model: nn.Module, device: torch.device) -> None:
+    before = list(model.parameters())
     model.to(device)
-    for state in optimizer.state.values():
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                state[name] = value.to(device)
+    assert all(a is b for a, b in zip(before, model.parameters(), strict=True)), (
+        "the optimizer would train what is gone"
+    )

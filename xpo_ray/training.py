@@ -31,6 +31,7 @@ from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro_batches, precision
 from xpo_ray.metrics import WindowMetrics
+from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
@@ -66,6 +67,7 @@ class Trainer:
             recompute_layers(self.model)
         self.log_probs = self.path.log_probs
         self.lanes = Lanes(self.device)
+        self._offload = Offload(self.device)
         self.reset_optimizer()
 
     def reset_optimizer(self) -> None:
@@ -135,6 +137,14 @@ class Trainer:
     def weights(self) -> dict[str, Tensor]:
         """The policy's weights, or its adapter's alone, to travel by object ref."""
         return self.adapter.weights() if self.adapter else weights_of(self.model)
+
+    def sleep(self) -> None:
+        """Leave a GPU's memory to others, between two steps, until `wake`."""
+        self._offload.sleep(self.model, self.optimizer)
+
+    def wake(self) -> None:
+        """Before anything is computed."""
+        self._offload.wake(self.model, self.optimizer)
 
     def save(self, folder: Path, position: dict[str, int], *, optimizer: bool) -> None:
         """Write the checkpoint's content: the model or adapter, and the optimizer where the next step needs it."""

@@ -16,6 +16,7 @@ from xpo_ray.api.runs import commands, deletion, store
 from xpo_ray.api.runs.admission import check_room, enqueue
 from xpo_ray.api.runs.fitting import check_fits, planned
 from xpo_ray.api.runs.forks import enqueue_fork, fork_spec
+from xpo_ray.api.runs.reservations import reserved
 from xpo_ray.api.runs.specs import resolved
 from xpo_ray.api.runs.views import attempt_view, found_run, run_views
 from xpo_ray.api.services import Services, TheServices
@@ -39,17 +40,16 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
     run_id = new_id("run")
     try:
         check_room(services, caller)
-        resolved_spec = resolved(services, asked.spec, asked.secrets, run_id)
-        check_fits(services, resolved_spec, asked.reservation)
+        spec = resolved(services, asked.spec, asked.secrets, run_id)
+        asked = asked.model_copy(update={"reservation": reserved(services, spec, asked.reservation)})
+        check_fits(services, spec, asked.reservation)
     except (Refusal, UserError, OSError):
         if (before := once.earlier(services, caller)) is not None:  # what was taken before is not refused now
             return before
         raise
 
-    spec = resolved_spec.model_dump(mode="json")
-
     def effect(connection: Connection) -> RunView:
-        return enqueue(connection, services, caller, run_id, asked, spec)
+        return enqueue(connection, services, caller, run_id, asked, spec.model_dump(mode="json"))
 
     answer = once.answer(services, caller, effect)
     if not replayed(answer):
@@ -61,7 +61,7 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
 def validate_run(asked: Submission, services: TheServices, _caller: Principal = allow("submit")) -> Validated:
     """The resolved spec and what the run would take; makes nothing."""
     spec = resolved(services, asked.spec, asked.secrets, "run_none")
-    made = planned(services, spec, asked.reservation)
+    made = planned(services, spec, reserved(services, spec, asked.reservation))
     return Validated(spec=spec.model_dump(mode="json"), plan=made.to_json(), warnings=list(made.notes))
 
 

@@ -147,3 +147,40 @@ def test_averages_and_adapters_lie_on_the_device(model_folder: Path) -> None:
             logps = [logp for each in one.logps(UNEVEN, version) for logp in each]
             assert logps == pytest.approx([logp for each in base for logp in each], abs=1e-4)
             assert len(draw(one, version)) == 2
+
+
+def lies_on(trainer: Trainer) -> set[torch.device]:
+    """Where the weights and the optimizer's state lie."""
+    state = [value for values in trainer.optimizer.state.values() for value in values.values()]
+    return {tensor.device for tensor in (*trainer.model.parameters(), *trainer.model.buffers(), *state)}
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "adapter"])
+def test_a_trainer_that_sleeps_between_steps_leaves_the_device_and_goes_on_the_same(
+    model_folder: Path, lora: LoraSpec | None
+) -> None:
+    table = shard(MIXED, model_folder)
+
+    def losses(*, sleeps: bool) -> list[float]:
+        one = Trainer(SPEC, str(model_folder), "float32", origin=ModelSpec(path=str(model_folder), lora=lora))
+        found = []
+        for number in (1, 2, 3, 4):
+            if number in (1, 3):  # the fused one knows devices by name
+                trained = [p for p in one.model.parameters() if p.requires_grad]
+                one.optimizer = torch.optim.AdamW(trained, lr=0.0, eps=SPEC.adam_epsilon)
+            one.wake()
+            assert ELSEWHERE in lies_on(one)
+            found.append(one.step(order(whole(table, number), rate=RATE), [table]).metrics["loss"])
+            for _ in range(2 * sleeps):
+                one.sleep()
+                assert lies_on(one) == {CPU}
+        return found
+
+    with elsewhere():
+        expected = losses(sleeps=False)
+        # parameters stay what they are, as those of a GPU do
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            assert losses(sleeps=True) == expected
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(False)

@@ -30,6 +30,9 @@ ENVIRONMENT = {
 HEAD = "lm_head.weight"
 WHOLE_PROMPTS = {"enable_chunked_prefill": False}
 """On a CPU the generator of a seeded request cannot be set back, as vLLM does behind a part of a prompt (0.32: it fails)."""
+FREE_AT_START = 0.01
+"""Share of a GPU that must be free when an engine starts (vLLM's default: 0.92, as if nobody shared it). What it takes is told
+in bytes."""
 CPU_BATCH_TOKENS = 8192
 """In one step; a prompt that does not fit into what is left of it waits for the next."""
 
@@ -147,6 +150,7 @@ def _llm(path: str, settings: VllmSettings, revision: str | None) -> LLM:
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         kv_cache_memory_bytes=settings.kv_cache_bytes,
+        gpu_memory_utilization=FREE_AT_START,
         tensor_parallel_size=settings.tensor_parallel,
         skip_tokenizer_init=True,
         generation_config="vllm",

@@ -31,6 +31,7 @@ from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision
 from xpo_ray.metrics import WindowMetrics
+from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
@@ -65,6 +66,7 @@ class GroupTrainer:
         if spec.activation_checkpointing:
             recompute_layers(self.model)
         self.log_probs = ShardedLogProbs(self.whole, self.path.log_probs)
+        self._offload = Offload(ranks.device)
         self.reset_optimizer()
 
     def _adapt(self, path: str | None, seed: int) -> Adapter | None:
@@ -157,6 +159,14 @@ class GroupTrainer:
         kept = self.adapter.parameters.items() if self.adapter else kept_tensors(self.model)
         whole = ((name, full(tensor.detach())) for name, tensor in kept)
         return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in whole if self.ranks.first}
+
+    def sleep(self) -> None:
+        """Leave the GPU's memory to others, between two steps, until `wake`; every rank does so."""
+        self._offload.sleep(self.whole, self.optimizer)
+
+    def wake(self) -> None:
+        """Before anything is computed."""
+        self._offload.wake(self.whole, self.optimizer)
 
     def save(self, folder: Path, position: dict[str, int], *, optimizer: bool) -> None:
         """Write the checkpoint's content into a folder that all ranks see. Returns once all have confirmed that theirs is
