@@ -21,6 +21,7 @@ from xpo_ray.errors import JudgeUnreachable, Stopped, Superseded
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.orders import Orders
+from xpo_ray.plan import plan
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
@@ -56,7 +57,7 @@ def run_foreground(
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
-    joined = partial(connect_run, spec, attempt.run_id)
+    joined = partial(connect_run, spec, attempt.run_id, plan(spec).local_store())
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
     finally:

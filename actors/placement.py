@@ -15,7 +15,7 @@ import ray
 from xpo_ray.actors.watchdog import PULSE
 from xpo_ray.errors import SpecError
 from xpo_ray.plan.gpus import gpu_plan
-from xpo_ray.plan.processes import engine_replicas, gpus_here, lanes
+from xpo_ray.plan.processes import gpus_here
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.spec.training import ResourcesSpec
 
@@ -63,23 +63,24 @@ def join(namespace: str) -> Cluster:
     return Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else None, owned=True)
 
 
-def connect(resources: ResourcesSpec, namespace: str) -> Cluster:
-    """Join the Ray of this process, the one at `ray_address`, or start a local one."""
+def connect(resources: ResourcesSpec, namespace: str, object_store: int | None = None) -> Cluster:
+    """Join the Ray of this process, the one at `ray_address`, or start a local one; that one with an object store of so many
+    bytes, None for what Ray takes by default."""
     if ray.is_initialized():
         return Cluster(None, owned=False)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": namespace}
     if resources.ray_address is None:
-        options |= {"include_dashboard": resources.dashboard}
+        options |= {"include_dashboard": resources.dashboard, "object_store_memory": object_store}
     logging.getLogger("ray").setLevel(logging.ERROR)
     context = ray.init(address=resources.ray_address or "local", **options)
     url = context.dashboard_url if resources.dashboard else None
     return Cluster(f"http://{url}" if url else None, owned=True)
 
 
-def connect_run(spec: RunSpec, namespace: str) -> Cluster:
-    """The Ray of a run. Raises SpecError where it lacks GPUs."""
-    cluster = connect(spec.resources, namespace)
+def connect_run(spec: RunSpec, namespace: str, object_store: int | None) -> Cluster:
+    """The Ray of a run, as `connect`. Raises SpecError where it lacks GPUs."""
+    cluster = connect(spec.resources, namespace, object_store)
     try:
         check_gpus(spec)
     except SpecError:
@@ -145,9 +146,3 @@ def _knowing(cls: type) -> type:
 def trainer_threads(resources: ResourcesSpec, workers: int = 1) -> int:
     """Threads of each trainer worker; those of a group share the cores."""
     return resources.trainer_threads or max((os.cpu_count() or 1) // workers, 1)
-
-
-def shards_in_flight(spec: RunSpec, gpus: int) -> int:
-    """Shards between drawing and training."""
-    at_once = engine_replicas(spec, os.cpu_count() or 1, gpus) * lanes(spec)
-    return spec.resources.max_shards_in_flight or 2 * at_once + 2

@@ -4,6 +4,7 @@ It asks the schedule, the rates and the decisions what to do, moves object refs,
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +16,6 @@ import pyarrow as pa
 from xpo_ray.actors.ahead import Ahead
 from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.evaluator import Evaluator
-from xpo_ray.actors.placement import shards_in_flight
 from xpo_ray.actors.places import Places
 from xpo_ray.actors.policy import WeightSource
 from xpo_ray.actors.roles import Roles, Weights
@@ -28,6 +28,7 @@ from xpo_ray.decisions import PATIENCE, checkpoint_due, evaluation_due, flat_los
 from xpo_ray.evaluation.table import held_out_key
 from xpo_ray.ledger import Ledger
 from xpo_ray.plan.processes import computes
+from xpo_ray.plan.work import shards_in_flight
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import Stopwatch
 from xpo_ray.rates import learning_rate
@@ -324,7 +325,7 @@ def _scheduler(
 ) -> Scheduler:
     spec, schedule = prepared.spec, prepared.schedule
     assert spec.seed is not None
-    bound = shards_in_flight(spec, trainer.places.gpus)
+    bound = shards_in_flight(spec, os.cpu_count() or 1, trainer.places.gpus)
 
     def prompts(iteration: int, shard: int) -> pa.Table:
         return prepared.prompts.take(schedule.shard_prompts(iteration, shard))

@@ -3,6 +3,7 @@
 XpoRayError
 ├── UserError (ValueError)      bad input, found before anything starts; exit code 2
 │   ├── SpecError               the spec: unknown key, wrong type, contradiction
+│   ├── DoesNotFit              what certainly lies in memory is more than the machine, or a GPU, has
 │   ├── DatasetError            a file, column or row that cannot be read
 │   ├── ModelError              a model folder without weights, tokenizer or chat template
 │   ├── JudgeError              a judge that cannot be imported or loaded
@@ -37,6 +38,10 @@ class UserError(XpoRayError, ValueError):
 
 class SpecError(UserError):
     """The spec is not valid."""
+
+
+class DoesNotFit(UserError):
+    """The parts of a run that are certain need more memory than there is."""
 
 
 class DatasetError(UserError):

@@ -15,6 +15,7 @@ from xpo_ray.api.auth import Principal, own_run
 from xpo_ray.api.database.tables import Run
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import enqueue
+from xpo_ray.api.runs.fitting import check_fits
 from xpo_ray.api.runs.reservations import reserved
 from xpo_ray.api.runs.retention import freed
 from xpo_ray.api.runs.specs import resolved
@@ -44,6 +45,7 @@ def fork_spec(
     folder = _model(services, parent, asked.iteration)
     spec = resolved(services, raw, submission.secrets, run_id, model=folder)
     submission = submission.model_copy(update={"reservation": reserved(services, spec, submission.reservation)})
+    check_fits(services, spec, submission.reservation)
     return submission, spec.model_dump(mode="json")
 
 

@@ -16,8 +16,8 @@ from xpo_ray.errors import DatasetError, ModelError, SpecError
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
 from xpo_ray.plan import Plan, plan, render
 from xpo_ray.plan.adapter import check_adapter
-from xpo_ray.plan.memory import LIBRARIES, WORKER
 from xpo_ray.plan.processes import judge_replicas, pool_sizes, trainer_workers
+from xpo_ray.plan.roles import LEAST_LIBRARIES, LEAST_WORKER, LIBRARIES, WORKER, RoleMemory
 from xpo_ray.spec import PairRMJudge, RunSpec
 
 SELM = {"kind": "selm"}
@@ -158,18 +158,21 @@ def test_memory_of_every_role_by_hand(folder: Path) -> None:
             data={"max_prompt_tokens": 100, "max_response_tokens": 60},
             sampling={"max_new_tokens": 50},
             training={"micro_batch_tokens": 1000},
-            resources={"engine_replicas": 3},
+            resources={"engine_replicas": 3, "trainer_threads": 2},
         )
     )
     n = parameters(folder / "model")
     by_role = {role.role: role for role in made.roles}
-    assert {name: role.processes for name, role in by_role.items()} == {"policy": 3, "trainer": 1, "judge": 1}
+    processes = {"policy": 3, "trainer": 1, "judge": 1, "clerk": 1, "driver": 1}
+    assert {name: role.processes for name, role in by_role.items()} == processes
     keys_and_values = 2 * 2 * 2 * 8 * 16 * 150 * 4  # both, layers, heads, head size, shard, tokens, float32
     logits = 4 * 4 * 1000 * 384
     assert by_role["policy"].parts == {
         "libraries": LIBRARIES,
         "weights": 4 * n,
+        "packed": 2 * 4 * (n - 384 * 32),
         "kv_cache": keys_and_values,
+        "next_weights": 4 * n,
         "logits": logits // 2,
     }
     attention, mlp = 8 * 32 + 2 * (4 + 2) * 8, 4 * 64
@@ -178,21 +181,36 @@ def test_memory_of_every_role_by_hand(folder: Path) -> None:
         "weights": 4 * n,
         "gradients": 4 * n,
         "optimizer": 8 * n,
+        "lanes": 3 * 4 * n,  # two threads, each with a sum and what it adds to it; one of the four is the gradients
         "activations": 4 * 1000 * 2 * (attention + mlp),
         "logits": logits,
     }
     assert (by_role["judge"].parts, by_role["judge"].unknown) == ({"libraries": WORKER}, "your function's own memory")
-    assert made.memory_bytes == sum(r.processes * sum(r.parts.values()) for r in made.roles)
+    in_processes = sum(r.processes * sum(r.parts.values()) for r in made.roles)
+    assert made.memory_bytes == in_processes + made.objects.bytes
+    assert by_role["policy"].least == {"libraries": LEAST_LIBRARIES, "weights": 4 * n // 3}  # one file's pages, shared
+    held = {"weights": 4 * n, "gradients": 4 * n, "optimizer": 8 * n}
+    assert by_role["trainer"].least == {"libraries": LEAST_LIBRARIES} | held
+    certain = 3 * (LEAST_LIBRARIES + 4 * n // 3) + 2 * LEAST_LIBRARIES + 2 * LEAST_WORKER + 16 * n
+    assert made.least_memory_bytes == certain
 
 
-def test_a_micro_batch_holds_one_prompts_responses_at_least(folder: Path) -> None:
+@pytest.mark.parametrize(("threads", "lanes"), [(1, 1), (3, 3), (100, 4)])  # of two prompts of a window each
+def test_a_micro_batch_of_each_lane_holds_one_prompts_responses_at_least(
+    folder: Path, threads: int, lanes: int
+) -> None:
     made = plan(
         spec(
-            folder, SELM, data={"max_prompt_tokens": 100, "max_response_tokens": 60}, training={"micro_batch_tokens": 1}
+            folder,
+            SELM,
+            data={"max_prompt_tokens": 100, "max_response_tokens": 60},
+            training={"micro_batch_tokens": 1},
+            resources={"trainer_threads": threads},
         )
     )
     trainer = next(r for r in made.roles if r.role == "trainer")
-    assert trainer.parts["logits"] == 4 * 4 * 3 * (100 + 256) * 384  # chosen, rejected and the comparator, drawn or not
+    one = 4 * 4 * 3 * (100 + 256) * 384  # chosen, rejected and the comparator, drawn or not
+    assert trainer.parts["logits"] == lanes * one
 
 
 def parts(folder: Path, algorithm: dict[str, Any] = SELM, **sections: Any) -> dict[str, dict[str, int]]:
@@ -266,6 +284,7 @@ def test_what_a_micro_batch_saves_is_below_the_plans_bound_and_not_far_below(
         SELM,
         model={"path": str(tmp_path / "deep"), "dtype": dtype, "lora": lora},
         training={"micro_batch_tokens": 900, "activation_checkpointing": again},
+        resources={"trainer_threads": 1},
         data={"max_prompt_tokens": 100, "max_response_tokens": 50},
         sampling={"max_new_tokens": 50},
     )
@@ -287,7 +306,10 @@ def test_what_a_micro_batch_saves_is_below_the_plans_bound_and_not_far_below(
 def test_several_trainer_workers_share_what_they_hold_and_not_what_they_compute(
     folder: Path, lora: dict[str, Any] | None
 ) -> None:
-    one, three = (parts(folder, model={"lora": lora}, resources={"trainer_workers": n})["trainer"] for n in (1, 3))
+    one, three = (
+        parts(folder, model={"lora": lora}, resources={"trainer_workers": n, "trainer_threads": 1})["trainer"]
+        for n in (1, 3)
+    )
     held = {name for name in one if name in ("weights", "adapter", "gradients", "optimizer")}
     assert {name: three[name] for name in held} == {name: -(-one[name] // 3) for name in held}
     assert {n: three[n] for n in ("activations", "logits")} == {n: one[n] for n in ("activations", "logits")}
@@ -314,7 +336,11 @@ def test_names_that_no_linear_layer_has_are_refused_with_those_it_has(folder: Pa
 
 def test_checkpointing_leaves_one_layer_and_the_inputs_of_all(folder: Path) -> None:
     kept, again = (
-        parts(folder, training={"activation_checkpointing": value, "micro_batch_tokens": 1})["trainer"]
+        parts(
+            folder,
+            training={"activation_checkpointing": value, "micro_batch_tokens": 1},
+            resources={"trainer_threads": 1},
+        )["trainer"]
         for value in (False, True)
     )
     tokens = 3 * (512 + 1024)
@@ -378,12 +404,16 @@ def test_an_ensemble_holds_all_its_members_in_one_process_for_each_core(folder: 
         {"judge": j} for j in (reward, python, reward | {"dtype": "bfloat16"}, {"kind": "actor", "name": "mine"})
     ]
     raw = spec(folder, SELM).model_dump() | {"judge": {"kind": "ensemble", "members": members}}
-    n, alone = parameters(folder / "model"), plan(RunSpec.model_validate(raw | {"judge": reward})).roles[-1]
-    role = plan(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}})).roles[-1]
+    n, alone = parameters(folder / "model"), judging(RunSpec.model_validate(raw | {"judge": reward}))
+    role = judging(RunSpec.model_validate(raw | {"resources": {"judge_replicas": 2}}))
     assert (role.role, role.processes, role.parts["libraries"]) == ("judge", 2, LIBRARIES)
     assert role.parts["weights"] == 4 * n + 2 * n
     assert role.parts["activations"] == 1.5 * alone.parts["activations"]
     assert role.unknown == "your function's own memory, your actor's own memory"
+
+
+def judging(made: RunSpec) -> RoleMemory:
+    return next(role for role in plan(made).roles if role.role == "judge")
 
 
 @pytest.mark.parametrize(
@@ -438,6 +468,7 @@ def test_too_little_memory_is_noted_with_what_to_lower(folder: Path) -> None:
         spec(folder, SELM, training={"micro_batch_tokens": 10**12, "batch_size": 30}, data={"max_prompt_tokens": 10**9})
     )
     assert any("this machine has" in n and "training.micro_batch_tokens" in n for n in made.notes)
+    made.check()  # nothing of it is certain
 
 
 def test_a_run_that_cannot_start_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -464,11 +495,13 @@ def test_the_plan_is_json_and_a_table_that_says_at_most(folder: Path) -> None:
     assert out["totals"] == {"shards": 9, "windows": 15, "steps": 15, "draws": 100}
     assert out["upper_bounds"] is True
     assert out["iterations"][0]["kind"] == "selm"
-    assert sum(r["bytes"] for r in out["roles"]) == out["memory_bytes"] == made.memory_bytes
+    total = sum(r["bytes"] for r in out["roles"]) + out["object_store"]["bytes"]
+    assert total == out["memory_bytes"] == made.memory_bytes
     shown = text(made)
     for word in (
         "work, at most",
-        "memory, at most",
+        "memory of the machines",
+        "object store",
         "trainer",
         "kv cache",
         "upper bound",

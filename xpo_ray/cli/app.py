@@ -81,14 +81,19 @@ def validate(
     rows: Annotated[
         int | None, typer.Option(help="Plan with so many rows, where only a download would tell.", min=1)
     ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="Plan for so many GPUs elsewhere. Default: those of this machine.", min=0)
+    ] = None,
+    gpu_memory_gib: Annotated[float | None, typer.Option(help="Memory of each of these GPUs.", min=1.0)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the resolved spec and upper bounds of what the run will do."""
-    from xpo_ray.cli.validation import validate_and_show
+    """Print the resolved spec and bounds of what the run will do; refuse one that cannot fit."""
+    from xpo_ray.cli.validation import Elsewhere, validate_and_show
 
     _quiet_libraries()
     spec, folder = _load(spec_file, overrides), spec_file.resolve().parent
-    validate_and_show(spec, folder, deep=deep, as_json=as_json, known_rows=rows)
+    there = Elsewhere(gpus, gpu_memory_gib)
+    validate_and_show(spec, folder, deep=deep, as_json=as_json, known_rows=rows, elsewhere=there)
 
 
 @app.command()

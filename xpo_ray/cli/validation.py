@@ -1,6 +1,7 @@
 """`xpo-ray validate`: the resolved spec, κ of each iteration, and upper bounds; with --deep every row is read and tokenised."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,31 @@ from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.judges.checks import check_judge
-from xpo_ray.plan import plan, render
+from xpo_ray.plan import machine_of, plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
 
 
-def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool, known_rows: int | None) -> None:
-    """Print what the run will do, or raise the UserError that would stop it. `known_rows` as in `plan`."""
+@dataclass(frozen=True)
+class Elsewhere:
+    """GPUs of the machines that a run is planned for, where they are not this machine's."""
+
+    gpus: int | None = None
+    gpu_memory_gib: float | None = None
+
+
+def validate_and_show(
+    spec: RunSpec, folder: Path, *, deep: bool, as_json: bool, known_rows: int | None, elsewhere: Elsewhere
+) -> None:
+    """Print what the run will do, or raise the UserError that would stop it: of a run that does not fit, behind its plan.
+    `known_rows` as in `plan`."""
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
-    planned = plan(spec, known_rows)
+    planned = plan(spec, known_rows, machine_of(spec).with_gpus(elsewhere.gpus, elsewhere.gpu_memory_gib))
     if spec.judge is not None:
         check_judge(spec.judge, folder)
     rows = _checked_rows(spec, folder) if deep else None
     if as_json:
+        planned.check()
         print(
             json.dumps({"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows}, indent=2)
         )
@@ -36,6 +49,7 @@ def validate_and_show(spec: RunSpec, folder: Path, *, deep: bool, as_json: bool,
     console.print(render(planned))
     if rows is not None:
         console.print(_sentence(rows), highlight=False)
+    planned.check()
     console.print("[green]valid[/]")
 
 

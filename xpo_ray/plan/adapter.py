@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpo_ray.errors import ModelError
-from xpo_ray.model_files import Architecture, architecture, model_folder, tensor_shapes
+from xpo_ray.model_files import Architecture, architecture, model_folder
+from xpo_ray.plan.shapes import shapes
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 EMBEDDINGS = ("wte", "wpe", "lm_head", "embed_out")
@@ -45,7 +46,7 @@ def check_adapter(model: ModelSpec) -> None:
 
 def _linear_layers(folder: Path, sizes: Architecture | None) -> dict[str, tuple[int, ...]]:
     """Matrices that are neither embeddings nor the head, by the name of their layer."""
-    named = {name.removesuffix(".weight"): shape for name, shape in tensor_shapes(folder).items() if len(shape) == 2}
+    named = {name.removesuffix(".weight"): shape for name, shape in (shapes(folder) or {}).items() if len(shape) == 2}
     return {layer: shape for layer, shape in named.items() if not _embeds(layer, shape, sizes)}
 
 

@@ -1,27 +1,24 @@
-"""Processes and memory of each role on this machine, as upper bounds from the model's sizes and the spec.
-
-The formulas stand beside the parts; a part that cannot be known (hub repositories, the user's own code) is left out and
-named. Loads no model.
+"""Bytes of each part of a process, from the model's sizes and the spec. The formulas stand beside the parts, and what of them
+is certain is said by xpo_ray.plan.roles, which puts the parts together. Loads no model.
 """
 
-import os
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from xpo_ray.algorithms import rows
 from xpo_ray.judges.pairrm.backbone import local_backbone
-from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
+from xpo_ray.model_files import Architecture, architecture, model_folder
 from xpo_ray.plan.adapter import Adapted
-from xpo_ray.plan.processes import gpus_here, judge_replicas, pool_sizes, trainer_workers
+from xpo_ray.plan.shapes import has_weights, shapes
 from xpo_ray.spec.data import LoraSpec
-from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
+from xpo_ray.spec.judge import PairRMJudge
 from xpo_ray.spec.run import RunSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-LIBRARIES = 600_000_000
-"""Python with torch, transformers and ray in one process, before any weight."""
-WORKER = 200_000_000
-"""An actor without torch."""
+MOST_PACKED = 2**26
+"""As in xpo_ray.linear, which needs torch: weights of engines up to here are held again in the order that oneDNN reads."""
+LEAST_LANE = 2
+"""As in xpo_ray.lanes: prompts that a lane of a trainer gets at least."""
 
 
 @dataclass(frozen=True)
@@ -33,77 +30,28 @@ class ModelSize:
     adapted: Adapted | None = None
     """The adapter that is trained in it, where one is."""
 
+    from_config: bool = False
+    """There are no weights yet; what is known follows from config.json."""
+
     @classmethod
     def of(cls, path: str, lora: LoraSpec | None = None) -> "ModelSize":
-        """From a model folder's headers. Raises ModelError."""
+        """From the headers of a model folder, or from its config.json where it has no weights yet. Raises ModelError."""
         folder = model_folder(path)
         if folder is None:
             return cls(None, None)
-        sizes = architecture(folder)
-        return cls(parameters(folder), sizes, None if lora is None else Adapted.of(folder, sizes, lora))
-
-
-@dataclass(frozen=True)
-class RoleMemory:
-    """One role: how many processes, and the bytes of each by part; `unknown` names what is not in them."""
-
-    role: str
-    processes: int
-    parts: dict[str, int]
-    unknown: str | None = None
+        sizes, known = architecture(folder), shapes(folder)
+        if known is None:
+            return cls(None, sizes, from_config=True)
+        adapted = None if lora is None else Adapted.of(folder, sizes, lora)
+        return cls(sum(map(math.prod, known.values())), sizes, adapted, not has_weights(folder))
 
     @property
-    def bytes_each(self) -> int:
-        return sum(self.parts.values())
-
-    @property
-    def bytes(self) -> int:
-        return self.processes * self.bytes_each
+    def unknown(self) -> str | None:
+        """What a role that holds this model leaves out."""
+        return None if self.architecture and self.parameters else "the model's size"
 
 
-def roles(spec: RunSpec, size: ModelSize, cores: int) -> tuple[RoleMemory, ...]:
-    """Every role that has processes."""
-    models = [_model_role(spec, size, role, n) for role, n in pool_sizes(spec, cores).items()]
-    judges = [_judge_role("judge", spec.judge, judge_replicas(spec, cores))]
-    if spec.data.evaluation is not None and spec.evaluation.judge is not None:
-        judges.append(_judge_role("evaluation-judge", spec.evaluation.judge, 1))
-    return tuple(role for role in (*models, _trainer_role(spec, size), *judges) if role.processes)
-
-
-def _model_role(spec: RunSpec, size: ModelSize, role: str, processes: int) -> RoleMemory:
-    """A process that draws one shard at a time and computes reference log-probs."""
-    parts = {"libraries": LIBRARIES}
-    if size.parameters is not None:
-        parts["weights"] = engine_weight_bytes(spec, size.parameters)
-    if size.adapted is not None:
-        models = (spec.partitions or 1) if role == "reference" else 1  # an average holds the adapters of all its models
-        parts["adapter"] = 4 * models * size.adapted.parameters
-    if size.architecture is not None:
-        parts["kv_cache"] = kv_cache_bytes(spec, size.architecture)
-        parts["logits"] = logits_bytes(spec, size.architecture) // 2  # no gradients
-    return RoleMemory(role, processes, parts, None if size.architecture and size.parameters else "the model's size")
-
-
-def _trainer_role(spec: RunSpec, size: ModelSize) -> RoleMemory:
-    """Weights, those trained with gradients and two moments of AdamW in float32, and one micro-batch. Of several workers each
-    holds its rows of the first, and computes with what it gathers of them."""
-    workers = trainer_workers(spec, gpus_here())
-    held = {name: -(-count // workers) for name, count in _trainer_weights(spec, size).items()}
-    parts = {"libraries": LIBRARIES} | held
-    if size.parameters is not None and workers > 1:
-        parts["gathered"] = gathered_bytes(size.parameters, size.architecture)
-    elif size.parameters is not None and size.adapted is None and spec.model.dtype == "bfloat16":
-        parts["casts"] = 2 * size.parameters  # autocast keeps them from the forward to the backward pass
-    if size.architecture is not None:
-        parts["activations"] = activation_bytes(spec, size.architecture)
-        if size.adapted is not None:
-            parts["activations"] += 4 * micro_batch_tokens(spec) * size.adapted.columns
-        parts["logits"] = logits_bytes(spec, size.architecture)
-    unknown = None if size.architecture and size.parameters else "the model's size"
-    return RoleMemory("trainer", workers, parts, unknown)
-
-
-def _trainer_weights(spec: RunSpec, size: ModelSize) -> dict[str, int]:
+def trainer_weights(spec: RunSpec, size: ModelSize) -> dict[str, int]:
     """What the trainer holds between two passes, over all workers."""
     if size.parameters is None:
         return {}
@@ -120,43 +68,6 @@ def gathered_bytes(parameters: int, sizes: Architecture | None) -> int:
         return 2 * 4 * parameters
     ends = min(2 * sizes.vocabulary * sizes.hidden, parameters)
     return 2 * 4 * (ends + 2 * ((parameters - ends) // sizes.layers))
-
-
-def _judge_role(role: str, judge: JudgeSpec | None, processes: int) -> RoleMemory:
-    if judge is None:
-        return RoleMemory(role, 0, {})
-    held = [_judge_memory(single) for _, single in single_judges(judge, "judge")]
-    parts: dict[str, int] = {"libraries": max(parts["libraries"] for parts, _ in held)}  # members share one process
-    for name, size in ((n, s) for each, _ in held for n, s in each.items() if n != "libraries"):
-        parts[name] = parts.get(name, 0) + size
-    unknown = dict.fromkeys(what for _, what in held if what is not None)
-    return RoleMemory(role, processes, parts, ", ".join(unknown) or None)
-
-
-def _judge_memory(judge: SingleJudge) -> tuple[dict[str, int], str | None]:
-    """Bytes by part, and what is not in them."""
-    match judge.kind:
-        case "python":
-            return {"libraries": WORKER}, "your function's own memory"
-        case "actor":
-            return {"libraries": WORKER}, "your actor's own memory"
-        case "http" | "llm":
-            return {"libraries": WORKER}, None
-        case "reward_model" | "pairrm":
-            return _model_memory(judge)
-
-
-def _model_memory(judge: RewardModelJudge | PairRMJudge) -> tuple[dict[str, int], str | None]:
-    size = ModelSize.of(judge.path)
-    parts = {"libraries": LIBRARIES}
-    if size.parameters is not None:
-        parts["weights"] = BYTES[judge.dtype] * size.parameters
-    if judge.kind == "pairrm":
-        shape = pairrm_sizes(judge, size.architecture)
-        parts |= pairrm_bytes(judge, shape) if shape is not None else {}
-    elif size.architecture is not None:
-        parts["activations"] = 8 * BYTES[judge.dtype] * judge.batch_tokens * size.architecture.intermediate
-    return parts, None if size.parameters else "the reward model's size"
 
 
 def pairrm_sizes(judge: PairRMJudge, own: Architecture | None) -> Architecture | None:
@@ -190,6 +101,24 @@ def trained_bytes(name: str, count: int) -> dict[str, int]:
     return {name: 4 * count, "gradients": 4 * count, "optimizer": 8 * count}
 
 
+def loaded_bytes(spec: RunSpec, size: ModelSize) -> int:
+    """Of a model as it is read from its folder: whole models in float32, the base of an adapter as it computes."""
+    return (BYTES[spec.model.dtype] if spec.model.lora is not None else 4) * (size.parameters or 0)
+
+
+def packed_bytes(spec: RunSpec, size: ModelSize) -> int:
+    """Linear layers of a small float32 model on an AMD processor, in oneDNN's order, and once more those that read the same
+    input."""
+    sizes, whole = size.architecture, size.parameters or 0
+    linear = whole - (sizes.vocabulary * sizes.hidden if sizes is not None else 0)
+    return 2 * 4 * linear if spec.model.dtype == "float32" and linear <= MOST_PACKED else 0
+
+
+def weights_object_bytes(size: ModelSize) -> int:
+    """One version of what is trained, as it travels by object ref: in float32."""
+    return 4 * (size.adapted.parameters if size.adapted is not None else size.parameters or 0)
+
+
 def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
     """Keys and values of the longest sequences of one shard: 2 · layers · kv_heads · head_dim · tokens."""
     samples = max((draw.samples for row in rows(spec) for draw in row.draws), default=0)
@@ -200,8 +129,14 @@ def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
     return 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * tokens * BYTES[spec.model.dtype]
 
 
-def micro_batch_tokens(spec: RunSpec) -> int:
-    """Padded tokens in one forward pass: the limit, or one prompt's longest responses where those are more."""
+def lanes_of_training(spec: RunSpec, cores: int) -> int:
+    """Threads of a trainer that is alone on a CPU, each of which takes its own share of a step."""
+    return max(min(spec.resources.trainer_threads or cores, spec.training.batch_size // LEAST_LANE), 1)
+
+
+def micro_batch_tokens(spec: RunSpec, lanes: int = 1) -> int:
+    """Padded tokens that are in forward passes at a time: the limit, or one prompt's longest responses for each lane where
+    those are more."""
     used = rows(spec)
     response = max(
         spec.sampling.max_new_tokens if any(r.draws for r in used) else 0,
@@ -209,15 +144,16 @@ def micro_batch_tokens(spec: RunSpec) -> int:
     )
     comparators = max({"none": 0, "both": 2}.get(r.comparator, 1) for r in used)
     group = (2 + comparators) * (spec.data.max_prompt_tokens + response)
-    return max(group, min(spec.training.micro_batch_tokens, spec.training.batch_size * group))
+    each = min(spec.training.micro_batch_tokens, spec.training.batch_size * group) // lanes
+    return lanes * max(group, each)
 
 
-def logits_bytes(spec: RunSpec, sizes: Architecture) -> int:
+def logits_bytes(sizes: Architecture, tokens: int) -> int:
     """Logits, log-probs and their gradients in float32, as if every token were one of a response."""
-    return 4 * 4 * micro_batch_tokens(spec) * sizes.vocabulary
+    return 4 * 4 * tokens * sizes.vocabulary
 
 
-def activation_bytes(spec: RunSpec, sizes: Architecture) -> int:
+def activation_bytes(spec: RunSpec, sizes: Architecture, tokens: int) -> int:
     """Per token and layer, in float32: norms, residuals and attention (~8 hidden + keys and values), gated MLP (4 wide).
 
     With checkpointing each layer keeps its input alone, and one layer at a time has the rest.
@@ -225,13 +161,5 @@ def activation_bytes(spec: RunSpec, sizes: Architecture) -> int:
     attention = 8 * sizes.hidden + 2 * (sizes.heads + sizes.kv_heads) * sizes.head_dim
     layer = attention + 4 * sizes.intermediate
     if spec.training.activation_checkpointing:
-        return 4 * micro_batch_tokens(spec) * (sizes.layers * sizes.hidden + layer)
-    return 4 * micro_batch_tokens(spec) * sizes.layers * layer
-
-
-def machine_bytes() -> int:
-    """Memory of this machine, or of the container that we are in."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.exists() else "max"
-    return min(physical, int(text)) if text.isdigit() else physical
+        return 4 * tokens * (sizes.layers * sizes.hidden + layer)
+    return 4 * tokens * sizes.layers * layer

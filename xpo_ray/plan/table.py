@@ -1,12 +1,14 @@
 """The plan as tables for a terminal. Only looks at a Plan; computes nothing but sums."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from xpo_ray.plan.memory import RoleMemory
+from xpo_ray.plan.fit import gigabytes, written
+from xpo_ray.plan.layouts import LayoutPlan
 from xpo_ray.plan.planning import Plan
+from xpo_ray.plan.roles import RoleMemory
 from xpo_ray.plan.work import IterationWork
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ SHOWN_ITERATIONS = 12
 
 
 def render(plan: Plan) -> "Table":
-    """Work and memory under each other, all as upper bounds, and the notes."""
+    """Work, memory and GPUs under each other, and the notes."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 0, 1, 0))
@@ -24,6 +26,8 @@ def render(plan: Plan) -> "Table":
     if plan.iterations:
         grid.add_row(_work(plan))
     grid.add_row(_memory(plan))
+    if plan.layouts[0].loads:
+        grid.add_row(_gpus(plan))
     for note in plan.notes:
         grid.add_row(f"· {note}")
     return grid
@@ -76,27 +80,76 @@ def _lines(iterations: tuple[IterationWork, ...]) -> Iterator[tuple[str, Iterati
 
 
 def _memory(plan: Plan) -> "Table":
-    from rich.table import Table
-
-    table = Table("role", title="memory, at most", title_justify="left")
-    table.add_column("processes", justify="right")
-    table.add_column("each", justify="right")
-    table.add_column("of which")
+    table = _sized("role", "processes", "memory of the machines, of each process")
     for role in plan.roles:
-        table.add_row(role.role, str(role.processes), _bytes(role.bytes_each), _parts(role))
+        certain = gigabytes(sum(role.least.values()))
+        table.add_row(role.role, str(role.processes), certain, gigabytes(role.bytes_each), _parts(role))
+    store = plan.objects
+    table.add_row("object store", "", gigabytes(store.weights_object), gigabytes(store.bytes), _named(store.parts))
     table.add_section()
-    table.add_row("all", str(sum(r.processes for r in plan.roles)), _bytes(plan.memory_bytes), _machine(plan))
+    sums = (gigabytes(plan.least_memory_bytes), gigabytes(plan.memory_bytes))
+    table.add_row("all", str(sum(r.processes for r in plan.roles)), *sums, _machine(plan))
     return table
 
 
+def _gpus(plan: Plan) -> "Table":
+    """What each process has on its GPU in the chosen layout; under it the fullest GPU in both."""
+    from rich.table import Table
+
+    table = _sized("role", "GPUs", "memory of the GPUs, of each process on each of its own")
+    for role in plan.roles:
+        if (there := role.on_gpu) is not None:
+            bounds = (gigabytes(there.least_bytes), gigabytes(there.most_bytes))
+            asked = f"{role.processes} × {there.gpus_each:.2g}"
+            table.add_row(role.role, asked, *bounds, _named(there.parts, role.unknown))
+    grid = Table.grid()
+    grid.add_row(table)
+    for layout in plan.layouts:
+        grid.add_row(_fullest(layout, plan.machine.gpu_memory))
+    return grid
+
+
+def _sized(first: str, second: str, title: str) -> "Table":
+    """A table of what is certain and what is possible."""
+    from rich.table import Table
+
+    table = Table(first, title=title, title_justify="left")
+    for name in (second, "certain", "at most"):
+        table.add_column(name, justify="right")
+    table.add_column("at most, of which")
+    return table
+
+
+def _fullest(layout: LayoutPlan, size: int | None) -> str:
+    """A layout's sentence: GPUs that it takes, and its fullest one."""
+    label = f"layout {layout.layout}{' (chosen)' if layout.chosen else ''}"
+    load = layout.fullest
+    if load is None:
+        return f"{label}: {'not possible, see below' if layout.fault else 'computes on no GPU'}"
+    turn = "" if set(load.working) == set(load.roles) else f" at the turn of {', '.join(load.working)}"
+    whole = "" if size is None else f", of {gigabytes(size)}"
+    most = layout.fullest_at_most or load
+    where = "" if most.roles == load.roles else f" on one with {written(most)}"
+    return (
+        f"{label}: the fullest of {layout.gpus.gpus} GPUs has {written(load)}, {gigabytes(load.least)} for certain{turn}; "
+        f"up to {gigabytes(most.most)}{where}{whole}"
+    )
+
+
 def _parts(role: RoleMemory) -> str:
-    parts = [f"{name.replace('_', ' ')} {_bytes(size)}" for name, size in role.parts.items()]
-    return ", ".join(parts + ([f"without {role.unknown}"] if role.unknown else []))
+    return _named(role.parts, role.unknown if role.on_gpu is None else None)
+
+
+def _named(parts: Mapping[str, int], unknown: str | None = None) -> str:
+    named = [f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in parts.items()]
+    return ", ".join(named + ([f"without {unknown}"] if unknown else []))
 
 
 def _machine(plan: Plan) -> str:
     without = "without what is not known; " if any(role.unknown for role in plan.roles) else ""
-    return f"{without}this machine: {_bytes(plan.machine_bytes)}, {plan.cores} cores"
+    if not plan.machine.is_the_runs:
+        return f"{without}the run's machines are others than this one"
+    return f"{without}this machine: {gigabytes(plan.machine.memory)}, {plan.machine.cores} cores"
 
 
 def _at_most(n: int | None) -> str:
@@ -105,10 +158,3 @@ def _at_most(n: int | None) -> str:
 
 def _count(n: int | None) -> str:
     return "unknown" if n is None else f"{n:,}"
-
-
-def _bytes(n: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n / 1e3:.0f} kB"

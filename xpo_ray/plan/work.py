@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from xpo_ray.algorithms import row_of_iteration
+from xpo_ray.plan.processes import engine_replicas, lanes
 from xpo_ray.prompts import check_fill
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.run import RunSpec
@@ -64,3 +65,9 @@ def evaluations(spec: RunSpec, work: tuple[IterationWork, ...]) -> int:
     if not spec.online:
         return 1 + len(work)
     return 2 + sum(w.steps for w in work) // spec.evaluation.every_steps
+
+
+def shards_in_flight(spec: RunSpec, cores: int, gpus: int) -> int:
+    """Shards between drawing and training: two for each engine's lane and two more, or as the spec says."""
+    at_once = engine_replicas(spec, cores, gpus) * lanes(spec)
+    return spec.resources.max_shards_in_flight or 2 * at_once + 2

@@ -75,7 +75,8 @@ def test_a_recipe_is_planned_without_a_network_and_says_what_is_unknown(name: st
     assert made.parameters is None
     assert made.evaluation_prompts == 2000
     assert any(f"{spec.model.path} is a hub repository" in note for note in made.notes)
-    assert {role.role for role in made.roles if role.unknown} == {role.role for role in made.roles}
+    assert {role.role for role in made.roles if not role.unknown} == {"clerk", "driver"}
+    assert made.refusals == ()
 
 
 @pytest.mark.parametrize("name", [name for name in PAPERS if "iterative-dpo" not in name])
