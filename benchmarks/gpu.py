@@ -294,7 +294,7 @@ def show_trained(shape: Shape, found: dict[str, dict[str, Any]], peak: float | N
         median = statistics.median(tokens)
         print(f"trained {name:38s} {median:10,.0f} tokens/s ({listed(tokens)}), {used}{memory}", flush=True)
     if peak is None:
-        print("without MFU: this device's peak is not in gpu_work.PEAKS", flush=True)
+        print("without MFU: what this device can do in a second is not in gpu_work.PEAKS", flush=True)
 
 
 def listed(values: Sequence[float]) -> str:

@@ -44,7 +44,9 @@ def computing_on(device: torch.device | str) -> Iterator[torch.device]:
     """What is made in here lies on that device, whatever else there is: for benchmarks and for comparisons with a CPU. Holds
     for all threads of the process."""
     global _instead
-    before, _instead = _instead, torch.device(device)
+    chosen = torch.device(device)
+    first = torch.device("cuda", 0) if chosen == torch.device("cuda") else chosen
+    before, _instead = _instead, first
     try:
         yield _instead
     finally:

@@ -87,7 +87,8 @@ class ServedPolicy:
         """Leave the accelerator to others until the next call."""
         if self._engine is not None:
             self._engine.sleep()
-        self._scorer.sleep()
+        with self._scoring:
+            self._scorer.sleep()
 
     def _serve(self, version: int, fill: Callable[[], None] | None) -> None:
         self.version, self._fill = version, fill

@@ -62,7 +62,7 @@ def pairrm(folder: Path, dtype: Any) -> list[float]:
     judge = PairRMRanker(PairRMJudge(kind="pairrm", path=str(folder), dtype=dtype), Path("."))
     scores = judged(judge)
     assert judge._model._states is not None
-    assert judge._model._states.fast
+    assert judge._model._states._positions
     return scores
 
 

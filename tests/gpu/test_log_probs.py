@@ -1,6 +1,7 @@
 """Shared against plain log-probs on each device, in float32 and bfloat16: values and gradients. On a GPU the shared path takes
 FlashAttention (bfloat16) or FlexAttention (float32), the plain path SDPA; FlexAttention is tried on the CPU, too."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
@@ -10,6 +11,8 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from tests.xpo_ray.logprobs.models import make
+from tests.xpo_ray.logprobs.test_shared import UNEVEN
 from xpo_ray.devices import computing_dtype
 from xpo_ray.logprobs import PromptGroup, choose, plain, precision, shared
 from xpo_ray.logprobs.gpu_attention import takes_flex, takes_varlen
@@ -54,17 +57,17 @@ def groups() -> list[PromptGroup]:
     ]
 
 
-def computed(path: Any, model: Any, dtype: Dtype) -> tuple[Tensor, Tensor]:
+def computed(path: Any, model: Any, dtype: Dtype, given: Sequence[PromptGroup] | None = None) -> tuple[Tensor, Tensor]:
     """Log-probs [S], and all gradients of a loss that weighs every sequence differently, in one row."""
     model.zero_grad(set_to_none=True)
     with precision(dtype, model.device):
-        logp_S = path(model, groups()).logp_S
+        logp_S = path(model, given or groups()).logp_S
     torch.autograd.backward((logp_S * torch.linspace(-1.0, 2.0, len(logp_S), device=logp_S.device)).sum())
     return logp_S.detach().cpu(), torch.cat([p.grad.flatten().cpu() for p in model.parameters()])
 
 
-def compared(model: Any, dtype: Dtype) -> None:
-    (mine, slope), (theirs, other) = (computed(path, model, dtype) for path in (shared, plain))
+def compared(model: Any, dtype: Dtype, given: Sequence[PromptGroup] | None = None) -> None:
+    (mine, slope), (theirs, other) = (computed(path, model, dtype, given) for path in (shared, plain))
     torch.testing.assert_close(mine, theirs, atol=0.0, rtol=VALUES[dtype])
     assert float((slope - other).norm() / other.norm()) < GRADIENTS[dtype]
 
@@ -77,6 +80,14 @@ def test_shared_and_plain_agree_in_values_and_gradients(
     model = llama(*heads).to(device)
     assert choose(model, dtype).reason is None
     compared(model, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["qwen2", "mistral", "gpt2"])
+def test_heads_of_eight_numbers_and_other_architectures_agree(device: torch.device, kind: str, dtype: Dtype) -> None:
+    model = make(kind, window=64).to(device)
+    assert choose(model, dtype).reason is None
+    compared(model, dtype, UNEVEN)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -32,6 +32,8 @@ def test_a_process_computes_on_the_first_gpu_that_torch_sees_else_on_the_cpu() -
     with computing_on("meta") as device:
         assert own_device() == device == torch.device("meta")
     assert own_device() != device
+    with computing_on("cuda") as device:
+        assert device == torch.device("cuda", 0)
 
 
 def test_the_type_of_a_product_is_that_of_autocast_where_it_is_on() -> None:

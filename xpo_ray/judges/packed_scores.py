@@ -13,10 +13,13 @@ from xpo_ray.last_layer import leave_out_unread
 from xpo_ray.logprobs.packing import Packing
 from xpo_ray.logprobs.seam import PromptGroup
 from xpo_ray.logprobs.shared import hidden_states, shared, sliding_window, use_packed_attention, whole
+from xpo_ray.probing import LAST_PLACES
 
 Ids = tuple[int, ...]
 PROBE: tuple[tuple[Ids, ...], ...] = (((3, 1, 4, 1, 5, 9), (3, 1, 4, 2, 6)), ((3, 5, 8), (3, 5, 9, 7)))
 TOLERANCE = 1e-3
+"""Difference that rounding may make between the two paths, as a share of a score above 1; in 16 bits as many last places as
+`probing` allows."""
 
 
 def can_pack(model: nn.Module, plain: Callable[[Sequence[Ids]], Sequence[float]]) -> bool:
@@ -34,7 +37,8 @@ def can_pack(model: nn.Module, plain: Callable[[Sequence[Ids]], Sequence[float]]
     except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError):
         got = []
     pairs = zip((v for one in expected for v in one), (v for one in got for v in one), strict=False)
-    agrees = bool(got) and all(abs(a - b) <= TOLERANCE * max(1.0, abs(a)) for a, b in pairs)
+    tolerance = max(TOLERANCE, LAST_PLACES * torch.finfo(next(model.parameters()).dtype).eps)
+    agrees = bool(got) and all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
     if not agrees:
         inner.set_attn_implementation(before)
     return agrees

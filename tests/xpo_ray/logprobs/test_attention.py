@@ -91,6 +91,17 @@ def test_segments_of_a_prompt_with_two_responses_written_out() -> None:
     assert (segments.most_queries, segments.most_keys) == (3, 5)
 
 
+def test_torchs_varlen_attention_is_called_as_its_version_wants_it() -> None:
+    """Shapes and types alone, as torch declares them for its kernel: forward and backward, with groups of heads."""
+    meta = torch.device("meta")
+    q, k, v = (torch.empty(1, h, 6, 32, device=meta, dtype=torch.bfloat16, requires_grad=True) for h in (4, 2, 2))
+    packing = Packing.of([PromptGroup([1, 2, 3], ([4, 5], [6]))], meta)
+    out = on_segments(q, k, v, packing, 0.3)
+    assert (out.shape, out.dtype) == ((1, 6, 4, 32), torch.bfloat16)
+    gradients = torch.autograd.grad(out, [q, k, v], torch.empty_like(out))
+    assert [g.shape for g in gradients] == [q.shape, k.shape, v.shape]
+
+
 def test_under_autocast_the_kernel_gets_its_type_whatever_the_type_of_its_inputs() -> None:
     packing = Packing.of(UNEVEN, CPU)
     q, k, v = inputs(len(packing.ids_N))

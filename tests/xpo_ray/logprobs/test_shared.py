@@ -121,13 +121,3 @@ def test_an_empty_response_has_log_prob_zero(llama: PreTrainedModel) -> None:
 
 def test_log_probs_are_the_same_bits_again(model: PreTrainedModel) -> None:
     assert torch.equal(shared(model, UNEVEN).logp_S, shared(model, UNEVEN).logp_S)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
-def test_flex_attention_on_a_gpu_gives_the_plain_log_probs_and_gradients(kind: str) -> None:
-    made = make(kind, window=64).cuda()
-    use_packed_attention(made)
-    torch.testing.assert_close(shared(made, UNEVEN).logp_S, plain(made, UNEVEN).logp_S, atol=1e-3, rtol=0.0)
-    assert max(relative_distances(made, UNEVEN, plain)) < 1e-3

@@ -66,7 +66,7 @@ def test_on_a_device_that_is_not_the_cpu_scores_are_the_same(folder: Path) -> No
         judge = opened(folder)
         (got,) = scores(judge, compare(*TEXTS))
         assert judge._model._states is not None
-        assert judge._model._states.fast
+        assert judge._model._states._positions
     assert got == pytest.approx(expected, abs=1e-5)
 
 
