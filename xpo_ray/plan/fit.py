@@ -12,8 +12,10 @@ from xpo_ray.spec.run import RunSpec
 
 
 def gigabytes(count: int) -> str:
-    """1.2 GB, or MB below one."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    """1.2 GB; MB or kB below one."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def refusals(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, machine: Machine) -> list[str]:
@@ -159,7 +161,9 @@ def _loosened(spec: RunSpec, role: RoleMemory) -> str:
         return f"To be sure, {_either([*ways, 'lower training.micro_batch_tokens or data.max_response_tokens'])}"
     if role.role in ("judge", "evaluation-judge"):
         return f"To be sure, {_either(['lower resources.judge_replicas', 'lower batch_tokens of the judge'])}"
-    return f"To be sure, {_either(['lower resources.engine_replicas', 'lower data.shard_size'])}"
+    ways = ["lower resources.engine_replicas"] if role.processes > 1 and role.on_gpu is None else []
+    cache = "resources.engine_kv_cache_gib" if spec.sampling.engine == "vllm" else "data.shard_size"
+    return f"To be sure, {_either([*ways, f'lower {cache} or training.micro_batch_tokens'])}"
 
 
 def _whose(machine: Machine) -> str:

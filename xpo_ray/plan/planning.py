@@ -179,7 +179,10 @@ def _counted(source: Source) -> int | None:
 
 def _notes(spec: RunSpec, prompts: int | None, size: ModelSize, work: tuple[IterationWork, ...]) -> list[str]:
     """What a reader of the numbers should know."""
-    notes = ["every number is an upper bound: over-long prompts and pairs that cannot be judged make it smaller"]
+    notes = [
+        "every number that is not called certain is an upper bound: over-long prompts and pairs that cannot be judged make it "
+        "smaller"
+    ]
     if prompts is None:
         notes.append(
             "the number of rows, and with it that of draws and steps, is known only after the dataset has been read; set its "

@@ -41,6 +41,9 @@ def _head(plan: Plan) -> "Table":
     table.add_row("model", f"{_count(plan.parameters)} parameters")
     table.add_row("prompts", f"{_at_most(plan.prompts)}; held out {_count(plan.evaluation_prompts)}")
     table.add_row("held-out draws", _at_most(plan.evaluation_draws))
+    chosen, other = plan.layouts
+    alike = "" if chosen.loads or other.fault else f"; {other.layout} takes the same memory where there are no GPUs"
+    table.add_row("layout", f"{chosen.layout}{alike}")
     return table
 
 
