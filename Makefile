@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := $(VENV)/.installed-vllm
 
-.PHONY: demo serve test check fmt faults bench clean
+.PHONY: demo serve test check fmt faults gpu bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,12 @@ fmt: $(INSTALLED)  ## format and mend what can be mended
 
 faults: $(VLLM)  ## kill, freeze, fill up and cut off every part; compare bit by bit (about an hour)
 	$(BIN)/python -m pytest -m "faults or long" --timeout 600
+
+# Tests of this verb need neither Ray nor a database; what torch sees decides, not what this machine has.
+gpu: $(VLLM)  ## the tests marked gpu, and the figures of a random 1.2 B Llama; without a GPU it says so and fails
+	@$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("make gpu: torch sees no GPU here; nothing was run")'
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/gpu.py
 
 bench: $(VLLM)  ## the benchmarks whose figures are in benchmarks/RESULTS.md (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

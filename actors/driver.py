@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from xpo_ray.actors.cast import CAST, Cast
-from xpo_ray.actors.placement import Cluster, check_gpus, connect
+from xpo_ray.actors.placement import Cluster, check_gpus, connect_run
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
@@ -57,9 +57,9 @@ def run_foreground(
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
-    connected = partial(connect, spec.resources, attempt.run_id, plan(spec).local_store())
+    joined = partial(connect_run, spec, attempt.run_id, plan(spec).local_store())
     try:
-        return run_attempt(prepared, attempt, reporter, connected, Orders(), profile=profile, cast=cast)
+        return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
     finally:
         attempt.close()
 

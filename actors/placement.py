@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from xpo_ray.actors.watchdog import PULSE
+from xpo_ray.errors import SpecError
 from xpo_ray.plan.gpus import gpu_plan
 from xpo_ray.plan.processes import gpus_here
 from xpo_ray.spec.run import RunSpec
@@ -75,6 +76,17 @@ def connect(resources: ResourcesSpec, namespace: str, object_store: int | None =
     context = ray.init(address=resources.ray_address or "local", **options)
     url = context.dashboard_url if resources.dashboard else None
     return Cluster(f"http://{url}" if url else None, owned=True)
+
+
+def connect_run(spec: RunSpec, namespace: str, object_store: int | None) -> Cluster:
+    """The Ray of a run, as `connect`. Raises SpecError where it lacks GPUs."""
+    cluster = connect(spec.resources, namespace, object_store)
+    try:
+        check_gpus(spec)
+    except SpecError:
+        cluster.close()
+        raise
+    return cluster
 
 
 def check_gpus(spec: RunSpec) -> None:
