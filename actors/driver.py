@@ -21,7 +21,7 @@ from xpo_ray.errors import JudgeUnreachable, Stopped, Superseded
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.orders import Orders
-from xpo_ray.plan import plan
+from xpo_ray.plan import local_store
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
@@ -57,7 +57,9 @@ def run_foreground(
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
-    joined = partial(connect_run, spec, attempt.run_id, plan(spec).local_store())
+    held_out = 0 if prepared.held_out is None else prepared.held_out.table.num_rows
+    store = local_store(spec, prepared.schedule.prompts, held_out)
+    joined = partial(connect_run, spec, attempt.run_id, store)
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
     finally:

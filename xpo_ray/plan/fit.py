@@ -5,10 +5,13 @@ what is only possible is a note. Pure; the plan, `xpo-ray run` and the service a
 from collections.abc import Mapping
 
 from xpo_ray.plan.layouts import GpuLoad, LayoutPlan
-from xpo_ray.plan.machine import Machine
+from xpo_ray.plan.machine import SHM_SHARE, Machine
 from xpo_ray.plan.objects import ObjectStore
 from xpo_ray.plan.roles import RoleMemory
 from xpo_ray.spec.run import RunSpec
+
+STORE_OVERHEAD = 0.1
+"""What Ray's store needs beside its objects, between which it leaves gaps."""
 
 
 def gigabytes(count: int) -> str:
@@ -46,6 +49,15 @@ def least_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
 def most_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
     """The bound from above."""
     return sum(role.bytes for role in layout.roles) + objects.bytes
+
+
+def store_size(layout: LayoutPlan, objects: ObjectStore, machine: Machine) -> int | None:
+    """Bytes for an object store that holds all that goes through it, as far as there is room beside what is certain; None where
+    that is not more than Ray takes by default."""
+    wanted = int(objects.bytes * (1 + STORE_OVERHEAD))
+    room = machine.free_memory - sum(role.least_bytes for role in layout.roles)
+    size = min(wanted, room, int(machine.shared_memory * SHM_SHARE))
+    return size if size > machine.object_store else None
 
 
 def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
