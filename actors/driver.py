@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from xpo_ray.actors.cast import CAST, Cast
-from xpo_ray.actors.placement import Cluster, check_gpus, connect_run
+from xpo_ray.actors.placement import Cluster, check_gpus, connect_run, starts_ray
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
@@ -57,13 +57,19 @@ def run_foreground(
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
-    held_out = 0 if prepared.held_out is None else prepared.held_out.table.num_rows
-    store = local_store(spec, prepared.schedule.prompts, held_out)
-    joined = partial(connect_run, spec, attempt.run_id, store)
+    joined = partial(connect_run, spec, attempt.run_id, _store(prepared))
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
     finally:
         attempt.close()
+
+
+def _store(prepared: Prepared) -> int | None:
+    """Bytes for the object store of a Ray that is started for the run; None for Ray's default, or where it joins one."""
+    if not starts_ray(prepared.spec.resources):
+        return None
+    held_out = 0 if prepared.held_out is None else prepared.held_out.table.num_rows
+    return local_store(prepared.spec, prepared.schedule.prompts, held_out)
 
 
 def run_attempt(
