@@ -24,7 +24,7 @@ def gigabytes(count: int) -> str:
 def refusals(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, machine: Machine) -> list[str]:
     """Why the run cannot fit, one sentence for each reason; `layouts[0]` is the chosen one."""
     chosen = layouts[0]
-    found = [_machine_refusal(spec, chosen, objects, machine)]
+    found = [_machine_refusal(spec, chosen, machine)]
     found.append(_gpu_refusal(spec, chosen, layouts[1], machine))
     found.append(_store_refusal(objects, machine) if machine.is_the_runs else None)
     return [reason for reason in found if reason is not None]
@@ -41,9 +41,12 @@ def notes(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, 
     return [note for note in found if note is not None]
 
 
-def least_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
-    """What certainly lies in the memory of the machines of a run, all together."""
-    return sum(role.least_bytes for role in layout.roles) + objects.weights_object
+def least_bytes(layout: LayoutPlan) -> int:
+    """What certainly lies in the memory of the machines of a run, all together. Where roles take turns on GPUs, either the
+    trainer or the engines are asleep there."""
+    asleep = {role.role: role.processes * role.least.get("asleep", 0) for role in layout.roles}
+    trainer = asleep.pop("trainer", 0)
+    return sum(role.least_bytes for role in layout.roles) - min(trainer, sum(asleep.values()))
 
 
 def most_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
@@ -60,8 +63,8 @@ def store_size(layout: LayoutPlan, objects: ObjectStore, machine: Machine) -> in
     return size if size > machine.object_store else None
 
 
-def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
-    certain, there = least_bytes(chosen, objects), machine.memory_of_run
+def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, machine: Machine) -> str | None:
+    certain, there = least_bytes(chosen), machine.memory_of_run
     if there is None or certain <= there:
         return None
     fullest = max(chosen.roles, key=lambda role: role.least_bytes)
@@ -101,7 +104,7 @@ def _store_refusal(objects: ObjectStore, machine: Machine) -> str | None:
 
 
 def _machine_note(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
-    total, certain, there = most_bytes(chosen, objects), least_bytes(chosen, objects), machine.memory_of_run
+    total, certain, there = most_bytes(chosen, objects), least_bytes(chosen), machine.memory_of_run
     if there is None or total <= there or certain > there:
         return None
     fullest = max(chosen.roles, key=lambda role: role.bytes)

@@ -71,7 +71,7 @@ class Plan:
     @property
     def least_memory_bytes(self) -> int:
         """What of it is certain."""
-        return fit.least_bytes(self.layouts[0], self.objects)
+        return fit.least_bytes(self.layouts[0])
 
     def check(self) -> None:
         """Raises DoesNotFit where it cannot run."""

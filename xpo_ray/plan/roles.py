@@ -221,7 +221,7 @@ def _judge_role(place: Place, role: str, judge: JudgeSpec, processes: int) -> Ro
     for name, size in ((n, s) for each, _ in held for n, s in each.items() if n != "libraries"):
         parts[name] = parts.get(name, 0) + size
     unknown = ", ".join(dict.fromkeys(what for _, what in held if what is not None)) or None
-    if parts["libraries"] == WORKER:
+    if parts["libraries"] == WORKER and place.of(role) is None:
         return RoleMemory(role, processes, parts, unknown, {"libraries": LEAST_WORKER})
     share = 1 if on_gpu(place.spec, judge) and place.of(role) is not None else processes  # of a file's pages
     needs = [

@@ -88,7 +88,7 @@ def _memory(plan: Plan) -> "Table":
         certain = gigabytes(sum(role.least.values()))
         table.add_row(role.role, str(role.processes), certain, gigabytes(role.bytes_each), _parts(role))
     store = plan.objects
-    table.add_row("object store", "", gigabytes(store.weights_object), gigabytes(store.bytes), _named(store.parts))
+    table.add_row("object store", "", "", gigabytes(store.bytes), _named(store.parts))
     table.add_section()
     sums = (gigabytes(plan.least_memory_bytes), gigabytes(plan.memory_bytes))
     table.add_row("all", str(sum(r.processes for r in plan.roles)), *sums, _machine(plan))
