@@ -63,6 +63,11 @@ def join(namespace: str) -> Cluster:
     return Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else None, owned=True)
 
 
+def starts_ray(resources: ResourcesSpec) -> bool:
+    """Whether `connect` starts a Ray of its own."""
+    return resources.ray_address is None and not ray.is_initialized()
+
+
 def connect(resources: ResourcesSpec, namespace: str, object_store: int | None = None) -> Cluster:
     """Join the Ray of this process, the one at `ray_address`, or start a local one; that one with an object store of so many
     bytes, None for what Ray takes by default."""

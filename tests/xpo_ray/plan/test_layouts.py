@@ -13,7 +13,7 @@ from tests.xpo_ray.plan.test_shapes import LLAMA_3_8B, config_folder
 from xpo_ray.errors import DoesNotFit, SpecError
 from xpo_ray.plan import Machine, Plan, check_fits, plan, render
 from xpo_ray.plan.machine import GIB
-from xpo_ray.plan.roles import CUDA, LEAST_CUDA, LEAST_LIBRARIES, VLLM_WORKSPACE, RoleMemory
+from xpo_ray.plan.roles import CUDA, LEAST_CUDA, LEAST_LIBRARIES, LEAST_WORKER, VLLM_WORKSPACE, RoleMemory
 from xpo_ray.spec import RunSpec
 
 N = 8_030_261_248
@@ -103,9 +103,19 @@ def test_colocated_counts_the_peak_over_stages_and_keeps_what_sleeps_in_the_mach
     assert load.least == engine + LEAST_CUDA  # of the trainer, asleep, its context
     assert role(made, "policy").least == {"libraries": LEAST_LIBRARIES, "asleep": 2 * N + 4 * N}
     assert role(made, "trainer").least == {"libraries": LEAST_LIBRARIES, "asleep": 4 * -(-N // 8) + 8 * -(-N // 8)}
+    libraries = (8 + 8 + 1) * LEAST_LIBRARIES + 2 * LEAST_WORKER  # engines, trainers, driver; judge and clerk
+    assert made.least_memory_bytes == libraries + 8 * 6 * N  # engines are asleep, or trainers are: the larger of both
     apart = other.fullest
     assert apart is not None
     assert (apart.roles, apart.least) == (("policy",), engine)
+
+
+def test_a_function_that_is_given_a_gpu_has_cudas_context_there_and_the_rest_is_unknown(folder: Path) -> None:
+    made = plan(spec(folder, resources={"judge_gpus": 0.5, "judge_replicas": 2}), machine=CLUSTER)
+    judge = role(made, "judge")
+    assert judge.on_gpu is not None
+    assert (judge.processes, judge.on_gpu.gpus_each, judge.on_gpu.least) == (2, 0.5, {"cuda": LEAST_CUDA})
+    assert judge.unknown == "your function's own memory"
 
 
 def test_a_layout_that_is_not_possible_is_said_to_be_beside_the_chosen_one(folder: Path) -> None:

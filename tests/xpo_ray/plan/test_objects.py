@@ -8,9 +8,10 @@ import pytest
 
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
 from xpo_ray.model_files import parameters
-from xpo_ray.plan import Machine, plan
+from xpo_ray.plan import Machine, local_store, plan
+from xpo_ray.plan.fit import store_size
 from xpo_ray.plan.machine import GIB
-from xpo_ray.plan.objects import CANDIDATE, ROW, TOKEN
+from xpo_ray.plan.objects import CANDIDATE, ROW, TOKEN, ObjectStore
 from xpo_ray.spec import RunSpec
 
 ROOMY = Machine(cores=2, memory=64 * GIB, free_memory=60 * GIB, shared_memory=40 * GIB, disk=100 * GIB)
@@ -87,16 +88,17 @@ def test_held_out_prompts_stay_and_two_evaluations_have_four_tables_each(folder:
 
 
 def test_a_store_that_is_too_small_is_a_note_and_a_local_ray_gets_more_where_there_is_room(folder: Path) -> None:
-    online = spec(folder, {"kind": "xpo"})
-    whole = plan(online, machine=ROOMY)
-    assert (whole.local_store(), [n for n in whole.notes if n.startswith("object store")]) == (None, [])
-    large = replace(whole, objects=replace(whole.objects, parts={"weights": 20 * GIB}))
-    assert large.local_store() == int(1.1 * 20 * GIB)
-    tight = replace(large, machine=replace(ROOMY, shared_memory=19 * GIB))  # Ray would take 18 GiB
-    assert tight.local_store() == int(0.95 * 19 * GIB)
-    full = replace(large, machine=replace(ROOMY, free_memory=5 * GIB))
-    room = 5 * GIB - sum(role.least_bytes for role in full.roles)
-    assert full.local_store() == room > full.machine.object_store
+    whole = plan(spec(folder, {"kind": "xpo"}), machine=ROOMY)
+    layout, large = whole.layouts[0], ObjectStore({"weights": 20 * GIB}, 10 * GIB)
+    assert store_size(layout, whole.objects, ROOMY) is None
+    assert store_size(layout, large, ROOMY) == int(1.1 * 20 * GIB)
+    assert store_size(layout, large, replace(ROOMY, shared_memory=19 * GIB)) == int(
+        0.95 * 19 * GIB
+    )  # Ray would take 18 GiB
+    full = replace(ROOMY, free_memory=5 * GIB)
+    assert store_size(layout, large, full) == 5 * GIB - sum(role.least_bytes for role in layout.roles)
+    assert store_size(layout, large, replace(full, shared_memory=GIB)) is None  # Ray then lays it on the disk
+    assert local_store(spec(folder, {"kind": "xpo"}), 100, 10) is None
 
 
 def test_notes_say_where_the_store_spills_and_where_it_lies_on_the_disk(folder: Path) -> None:
