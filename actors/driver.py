@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from xpo_ray.actors.cast import CAST, Cast
-from xpo_ray.actors.placement import Cluster, check_gpus, connect
+from xpo_ray.actors.placement import Cluster, check_gpus, connect_run, starts_ray
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
@@ -21,7 +21,7 @@ from xpo_ray.errors import JudgeUnreachable, Stopped, Superseded
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.orders import Orders
-from xpo_ray.plan import plan
+from xpo_ray.plan import local_store
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
@@ -57,11 +57,19 @@ def run_foreground(
     if (finished := read_result(root)) is not None:
         return finished
     attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
-    connected = partial(connect, spec.resources, attempt.run_id, plan(spec).local_store())
+    joined = partial(connect_run, spec, attempt.run_id, _store(prepared))
     try:
-        return run_attempt(prepared, attempt, reporter, connected, Orders(), profile=profile, cast=cast)
+        return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
     finally:
         attempt.close()
+
+
+def _store(prepared: Prepared) -> int | None:
+    """Bytes for the object store of a Ray that is started for the run; None for Ray's default, or where it joins one."""
+    if not starts_ray(prepared.spec.resources):
+        return None
+    held_out = 0 if prepared.held_out is None else prepared.held_out.table.num_rows
+    return local_store(prepared.spec, prepared.schedule.prompts, held_out)
 
 
 def run_attempt(

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from xpo_ray.actors.watchdog import PULSE
+from xpo_ray.errors import SpecError
 from xpo_ray.plan.gpus import gpu_plan
 from xpo_ray.plan.processes import gpus_here
 from xpo_ray.spec.run import RunSpec
@@ -62,6 +63,11 @@ def join(namespace: str) -> Cluster:
     return Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else None, owned=True)
 
 
+def starts_ray(resources: ResourcesSpec) -> bool:
+    """Whether `connect` starts a Ray of its own."""
+    return resources.ray_address is None and not ray.is_initialized()
+
+
 def connect(resources: ResourcesSpec, namespace: str, object_store: int | None = None) -> Cluster:
     """Join the Ray of this process, the one at `ray_address`, or start a local one; that one with an object store of so many
     bytes, None for what Ray takes by default."""
@@ -75,6 +81,17 @@ def connect(resources: ResourcesSpec, namespace: str, object_store: int | None =
     context = ray.init(address=resources.ray_address or "local", **options)
     url = context.dashboard_url if resources.dashboard else None
     return Cluster(f"http://{url}" if url else None, owned=True)
+
+
+def connect_run(spec: RunSpec, namespace: str, object_store: int | None) -> Cluster:
+    """The Ray of a run, as `connect`. Raises SpecError where it lacks GPUs."""
+    cluster = connect(spec.resources, namespace, object_store)
+    try:
+        check_gpus(spec)
+    except SpecError:
+        cluster.close()
+        raise
+    return cluster
 
 
 def check_gpus(spec: RunSpec) -> None:

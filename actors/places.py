@@ -27,8 +27,9 @@ class Places:
     """The bundles of a run."""
 
     def __init__(self, name: str, spec: RunSpec) -> None:
-        """Ask for them; nobody waits yet. Raises SpecError where the cluster can never have them."""
-        cluster = cluster_gpus()
+        """Ask for them; nobody waits yet. GPUs that the spec counts may still be on their way to the cluster: `ready` waits for
+        them. Raises SpecError where the roles do not fit on what there is."""
+        cluster = max(cluster_gpus(), spec.resources.gpus or 0)
         self.gpus = taken_gpus(spec, cluster)
         """GPUs that the run may take."""
         self.plan = gpu_plan(spec, cluster)

@@ -158,20 +158,16 @@ class Run:
             self.evaluator.resume(self.iteration)
         if self._evaluation_due(last=False):
             self._evaluate()
+        if self.places.shared and self.evaluator is not None:
+            await self.evaluator.drawn()  # engines sleep from the last draw on
         await self.scheduler.begin(roles)
-        await self._engines_sleep()
+        if self.places.shared:
+            await self.roles.sleep()
 
     async def _trainer_sleeps(self) -> None:
         """Before engines draw on the trainer's GPUs."""
         if self.places.shared:
             await self.trainer.call("sleep")
-
-    async def _engines_sleep(self) -> None:
-        """Before the trainer works on the engines' GPUs; evaluation has drawn by then, and judges beside it."""
-        if self.places.shared:
-            if self.evaluator is not None:
-                await self.evaluator.drawn()
-            await self.roles.sleep()
 
     async def train(self, window: Window, shards: list[Any]) -> None:
         """One step, written into the ledger; a checkpoint where one is due."""
@@ -244,6 +240,8 @@ class Run:
         await self.scheduler.drain(SETTLE_S)
         await self.settle()
         if self._whole and self.total_steps > (self.checkpoint.total_steps if self.checkpoint else 0):
+            if self.places.shared:
+                self.roles.stop()  # the trainer may have to wake on the GPUs that engines are awake on
             await self._save(self.iteration, self.step, optimizer=self.step > 0 or self._carries_on(self.iteration))
 
     async def settle(self) -> None:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from xpo_ray.api.changes import Changes
 from xpo_ray.api.clock import Clock, now
+from xpo_ray.api.cluster.capacity import Totals
 from xpo_ray.api.database.connection import Database
 from xpo_ray.api.keys.known import KnownCallers
 from xpo_ray.api.rates import Rates
@@ -25,6 +26,8 @@ class Services:
     clock: Clock = now
     rates: Rates = field(default_factory=Rates)
     callers: KnownCallers = field(default_factory=KnownCallers)
+    totals: Totals | None = None
+    """Of the cluster, as the reconciler saw it last; None before."""
     submissions: CapacityLimiter = field(init=False)
     """Submissions that are made at a time. SQLite has one writer, and Python one lock: while one is written, the next few are
     checked; more threads would only fight for both."""

@@ -36,12 +36,14 @@ class Offload:
         self._asleep = True
         emptied(self._home)
 
-    def wake(self, model: nn.Module) -> None:
-        """Back to where they compute."""
+    def wake(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Back to where they compute; an optimizer that was made anew meanwhile has no state yet."""
         if self._asleep:
             _lay_model(model, self._home)
+            present = {id(state) for state in optimizer.state.values()}
+            self._moved = [(state, name) for state, name in self._moved if id(state) in present]
             self._lay(self._home)
-            self._asleep = False
+            self._moved, self._asleep = [], False
 
     def _lay(self, device: torch.device) -> None:
         for state, name in self._moved:

@@ -89,8 +89,8 @@ def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
     """The spec with the engine that draws here, and whether there is a GPU. Raises SpecError where it cannot draw."""
     import torch
 
-    gpu = torch.cuda.is_available()
-    engine = resolve_engine(spec, gpu=gpu)
+    gpu = torch.cuda.is_available() and spec.resources.gpus != 0
+    engine = resolve_engine(spec, gpu=gpu and spec.resources.engine_gpus != 0)
     sampling = spec.sampling.model_copy(update={"engine": engine})
     spec = spec.model_copy(update={"sampling": sampling})
     if engine == "vllm":

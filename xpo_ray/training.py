@@ -144,7 +144,7 @@ class Trainer:
 
     def wake(self) -> None:
         """Before anything is computed."""
-        self._offload.wake(self.model)
+        self._offload.wake(self.model, self.optimizer)
 
     def save(self, folder: Path, position: dict[str, int], *, optimizer: bool) -> None:
         """Write the checkpoint's content: the model or adapter, and the optimizer where the next step needs it."""

@@ -17,6 +17,7 @@ from xpo_ray.api.attempts.store import living, locked, superseded
 from xpo_ray.api.database.tables import Attempt, Fact, Run
 from xpo_ray.api.keys.secret import sha256
 from xpo_ray.api.problems import Refusal
+from xpo_ray.api.runs.reservations import may_take
 from xpo_ray.api.runs.specs import check_judges_again
 from xpo_ray.api.services import Services
 from xpo_ray.crashpoints import crash_point
@@ -96,7 +97,7 @@ def _granted(services: Services, session: Session, run: Run, token: str, known: 
     attempts = session.scalars(select(Attempt).where(Attempt.run_id == run.id))
     return Granted(
         token=token,
-        spec=run.spec,
+        spec=may_take(run.spec, run.gpus),
         secrets={name: known[name] for name in run.secrets},
         wanted=wanted_of(run.status),  # type: ignore[arg-type]
         heartbeat_s=services.settings.heartbeat_s,

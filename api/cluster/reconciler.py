@@ -93,6 +93,7 @@ class Reconciler:
     def _look(self, jobs: Jobs) -> None:
         if time.monotonic() - self._looked > LOOK_AT_RESOURCES_S or not self.view.alive:
             self.view = self._link.view(jobs)
+            self._services.totals = self.view.totals
             self._looked = time.monotonic()
         RAY_UP.set(1)
 

@@ -9,11 +9,13 @@ from xpo_ray.api.events.store import append
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import check_active_runs
 from xpo_ray.api.runs.life import Conflict, move
+from xpo_ray.api.runs.reservations import reserved
 from xpo_ray.api.runs.specs import check_judges_again
 from xpo_ray.api.runs.views import run_view
 from xpo_ray.api.services import Services
 from xpo_ray.run_states import EDITABLE, Command, after_command
-from xpo_ray.wire.runs import Edit, RunView
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.wire.runs import Edit, Reservation, RunView
 
 TRIES = 5
 
@@ -50,7 +52,8 @@ def edit(services: Services, caller: Principal, run_id: str, changes: Edit, vers
         told = changes.model_dump(exclude_none=True)
         for name, value in told.items():
             if name == "reservation":
-                run.cpus, run.gpus, run.memory_gib = value["cpus"], value["gpus"], value["memory_gib"]
+                held = reserved(services, RunSpec.model_validate(run.spec), changes.reservation or Reservation())
+                run.cpus, run.gpus, run.memory_gib = held.cpus, held.gpus, held.memory_gib
             else:
                 setattr(run, "notes" if name == "metadata" else name, value)
         if told:

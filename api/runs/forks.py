@@ -15,6 +15,8 @@ from xpo_ray.api.auth import Principal, own_run
 from xpo_ray.api.database.tables import Run
 from xpo_ray.api.problems import Refusal
 from xpo_ray.api.runs.admission import enqueue
+from xpo_ray.api.runs.fitting import check_fits
+from xpo_ray.api.runs.reservations import reserved
 from xpo_ray.api.runs.retention import freed
 from xpo_ray.api.runs.specs import resolved
 from xpo_ray.api.services import Services
@@ -36,13 +38,20 @@ def fork_spec(
         spec=raw,
         priority=asked.priority,
         metadata=asked.metadata,
-        reservation=asked.reservation or Reservation(cpus=parent.cpus, gpus=parent.gpus, memory_gib=parent.memory_gib),
+        reservation=asked.reservation or _of_parent(parent),
         retention=Retention.model_validate(parent.retention),
         secrets=secrets_of(caller, parent, asked),
     )
     folder = _model(services, parent, asked.iteration)
     spec = resolved(services, raw, submission.secrets, run_id, model=folder)
+    submission = submission.model_copy(update={"reservation": reserved(services, spec, submission.reservation)})
+    check_fits(services, spec, submission.reservation)
     return submission, spec.model_dump(mode="json")
+
+
+def _of_parent(parent: Run) -> Reservation:
+    """Its GPUs are counted anew: the fork may have other roles."""
+    return Reservation(cpus=parent.cpus, memory_gib=parent.memory_gib)
 
 
 def secrets_of(caller: Principal, parent: Run, asked: Fork) -> list[str]:

@@ -14,10 +14,13 @@ from xpo_ray.api.paging import After, Limit, pack, page_of
 from xpo_ray.api.problems import Refusal, not_found
 from xpo_ray.api.runs import commands, deletion, store
 from xpo_ray.api.runs.admission import check_room, enqueue
+from xpo_ray.api.runs.fitting import check_fits, planned
 from xpo_ray.api.runs.forks import enqueue_fork, fork_spec
+from xpo_ray.api.runs.reservations import reserved
 from xpo_ray.api.runs.specs import resolved
 from xpo_ray.api.runs.views import attempt_view, found_run, run_views
 from xpo_ray.api.services import Services, TheServices
+from xpo_ray.errors import UserError
 from xpo_ray.run_states import Status
 from xpo_ray.wire.base import Page
 from xpo_ray.wire.runs import AttemptView, Edit, Fork, RunView, Submission, Validated
@@ -37,14 +40,16 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
     run_id = new_id("run")
     try:
         check_room(services, caller)
-        spec = resolved(services, asked.spec, asked.secrets, run_id).model_dump(mode="json")
-    except (Refusal, OSError):
+        spec = resolved(services, asked.spec, asked.secrets, run_id)
+        asked = asked.model_copy(update={"reservation": reserved(services, spec, asked.reservation)})
+        check_fits(services, spec, asked.reservation)
+    except (Refusal, UserError, OSError):
         if (before := once.earlier(services, caller)) is not None:  # what was taken before is not refused now
             return before
         raise
 
     def effect(connection: Connection) -> RunView:
-        return enqueue(connection, services, caller, run_id, asked, spec)
+        return enqueue(connection, services, caller, run_id, asked, spec.model_dump(mode="json"))
 
     answer = once.answer(services, caller, effect)
     if not replayed(answer):
@@ -55,11 +60,9 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
 @router.post("/validate")
 def validate_run(asked: Submission, services: TheServices, _caller: Principal = allow("submit")) -> Validated:
     """The resolved spec and what the run would take; makes nothing."""
-    from xpo_ray.plan import plan
-
     spec = resolved(services, asked.spec, asked.secrets, "run_none")
-    planned = plan(spec)
-    return Validated(spec=spec.model_dump(mode="json"), plan=planned.to_json(), warnings=list(planned.notes))
+    made = planned(services, spec, reserved(services, spec, asked.reservation))
+    return Validated(spec=spec.model_dump(mode="json"), plan=made.to_json(), warnings=list(made.notes))
 
 
 @router.get("")

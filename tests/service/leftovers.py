@@ -73,7 +73,7 @@ def _half_written(service: Service) -> Iterator[str]:
 
 def _reserved(service: Service) -> Iterator[str]:
     cluster = service.call("GET", "/v1/cluster").json()
-    if cluster["reserved"]["cpus"] or cluster["queue_length"]:
+    if cluster["reserved"]["cpus"] or cluster["reserved"]["gpus"] or cluster["queue_length"]:
         yield f"the service still reserves {cluster['reserved']} and has {cluster['queue_length']} in its queue"
 
 

@@ -52,11 +52,13 @@ def run_spec(spec: RunSpec, folder: Path, *, resume: bool, reporter: Reporter, p
 
 
 def prepared_run(spec: RunSpec, folder: Path) -> "Prepared":
-    """Read and check everything that the run needs; writes nothing. A run that cannot fit is refused before a row is read."""
-    from xpo_ray.plan import plan
+    """Read and check everything that the run needs; writes nothing. A run that cannot fit on this machine is refused before a
+    row is read; of another cluster nothing is known yet."""
+    from xpo_ray.plan import check_fits, machine_of
     from xpo_ray.preparation import prepare
 
-    plan(spec).check()
+    if spec.resources.ray_address is None:
+        check_fits(spec, machine_of(spec))
     return prepare(spec, folder)
 
 

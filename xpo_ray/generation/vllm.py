@@ -39,8 +39,8 @@ HEAD = "lm_head.weight"
 WHOLE_PROMPTS = {"enable_chunked_prefill": False}
 """On a CPU the generator of a seeded request cannot be set back, as vLLM does behind a part of a prompt (0.32: it fails)."""
 FREE_AT_START = 0.01
-"""Share of a GPU that must be free when an engine starts (vLLM's default: 0.92, as if nobody shared it); what it takes is told in
-bytes."""
+"""Share of a GPU that must be free when an engine starts (vLLM's default: 0.92, as if nobody shared it). What it takes is told
+in bytes."""
 CPU_BATCH_TOKENS = 8192
 """In one step; a prompt that does not fit into what is left of it waits for the next."""
 MOST_TOLD = 600

@@ -166,7 +166,7 @@ class GroupTrainer:
 
     def wake(self) -> None:
         """Before anything is computed."""
-        self._offload.wake(self.whole)
+        self._offload.wake(self.whole, self.optimizer)
 
     def save(self, folder: Path, position: dict[str, int], *, optimizer: bool) -> None:
         """Write the checkpoint's content into a folder that all ranks see. Returns once all have confirmed that theirs is

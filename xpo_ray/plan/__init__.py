@@ -6,7 +6,7 @@ does not fit. Nothing here reads a weight or a row.
 """
 
 from xpo_ray.plan.machine import Machine, this_machine
-from xpo_ray.plan.planning import Plan, machine_of, plan
+from xpo_ray.plan.planning import Plan, check_fits, local_store, machine_of, plan
 from xpo_ray.plan.table import render
 
-__all__ = ["Machine", "Plan", "machine_of", "plan", "render", "this_machine"]
+__all__ = ["Machine", "Plan", "check_fits", "local_store", "machine_of", "plan", "render", "this_machine"]

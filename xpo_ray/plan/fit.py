@@ -5,21 +5,26 @@ what is only possible is a note. Pure; the plan, `xpo-ray run` and the service a
 from collections.abc import Mapping
 
 from xpo_ray.plan.layouts import GpuLoad, LayoutPlan
-from xpo_ray.plan.machine import Machine
+from xpo_ray.plan.machine import SHM_SHARE, Machine
 from xpo_ray.plan.objects import ObjectStore
 from xpo_ray.plan.roles import RoleMemory
 from xpo_ray.spec.run import RunSpec
 
+STORE_OVERHEAD = 0.1
+"""What Ray's store needs beside its objects, between which it leaves gaps."""
+
 
 def gigabytes(count: int) -> str:
-    """1.2 GB, or MB below one."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    """1.2 GB; MB or kB below one."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def refusals(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, machine: Machine) -> list[str]:
     """Why the run cannot fit, one sentence for each reason; `layouts[0]` is the chosen one."""
     chosen = layouts[0]
-    found = [_machine_refusal(spec, chosen, objects, machine) if machine.is_the_runs else None]
+    found = [_machine_refusal(spec, chosen, machine)]
     found.append(_gpu_refusal(spec, chosen, layouts[1], machine))
     found.append(_store_refusal(objects, machine) if machine.is_the_runs else None)
     return [reason for reason in found if reason is not None]
@@ -28,7 +33,7 @@ def refusals(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStor
 def notes(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, machine: Machine) -> list[str]:
     """What may not fit, where it is not refused."""
     chosen = layouts[0]
-    found = [_machine_note(spec, chosen, objects, machine) if machine.is_the_runs else None]
+    found = [_machine_note(spec, chosen, objects, machine)]
     found += [_gpu_note(spec, chosen, machine), _store_note(objects, machine) if machine.is_the_runs else None]
     found += [
         f"layout {layout.layout} is not possible: {layout.fault}" for layout in layouts if layout.fault is not None
@@ -36,9 +41,12 @@ def notes(spec: RunSpec, layouts: tuple[LayoutPlan, ...], objects: ObjectStore, 
     return [note for note in found if note is not None]
 
 
-def least_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
-    """What certainly lies in the memory of the machines of a run, all together."""
-    return sum(role.least_bytes for role in layout.roles) + objects.weights_object
+def least_bytes(layout: LayoutPlan) -> int:
+    """What certainly lies in the memory of the machines of a run, all together. Where roles take turns on GPUs, either the
+    trainer or the engines are asleep there."""
+    asleep = {role.role: role.processes * role.least.get("asleep", 0) for role in layout.roles}
+    trainer = asleep.pop("trainer", 0)
+    return sum(role.least_bytes for role in layout.roles) - min(trainer, sum(asleep.values()))
 
 
 def most_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
@@ -46,21 +54,25 @@ def most_bytes(layout: LayoutPlan, objects: ObjectStore) -> int:
     return sum(role.bytes for role in layout.roles) + objects.bytes
 
 
-def shortage(spec: RunSpec, layout: LayoutPlan, objects: ObjectStore, memory: int, whose: str) -> str | None:
-    """Why a memory of so many bytes is certainly too small; `whose` it is."""
-    certain = least_bytes(layout, objects)
-    if certain <= memory:
+def store_size(layout: LayoutPlan, objects: ObjectStore, machine: Machine) -> int | None:
+    """Bytes for an object store that holds all that goes through it, as far as there is room beside what is certain; None where
+    that is not more than Ray takes by default."""
+    wanted = int(objects.bytes * (1 + STORE_OVERHEAD))
+    room = machine.free_memory - sum(role.least_bytes for role in layout.roles)
+    size = min(wanted, room, int(machine.shared_memory * SHM_SHARE))
+    return size if size > machine.object_store else None
+
+
+def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, machine: Machine) -> str | None:
+    certain, there = least_bytes(chosen), machine.memory_of_run
+    if there is None or certain <= there:
         return None
-    fullest = max(layout.roles, key=lambda role: role.least_bytes)
-    parts = f"{_processes(fullest)}{_parts(fullest.least)}{_others(layout.roles, fullest)}"
+    fullest = max(chosen.roles, key=lambda role: role.least_bytes)
+    parts = f"{_processes(fullest)}{_parts(fullest.least)}{_others(chosen.roles, fullest)}"
     return (
-        f"memory: the run certainly needs {gigabytes(certain)}, {whose} has {gigabytes(memory)}. Most of it is the "
+        f"memory: the run certainly needs {gigabytes(certain)}, {_whose(machine)} has {gigabytes(there)}. Most of it is the "
         f"{fullest.role}: {parts}. {_remedy(spec, fullest, fullest.processes)}"
     )
-
-
-def _machine_refusal(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
-    return shortage(spec, chosen, objects, machine.memory, "this machine")
 
 
 def _gpu_refusal(spec: RunSpec, chosen: LayoutPlan, other: LayoutPlan, machine: Machine) -> str | None:
@@ -92,18 +104,18 @@ def _store_refusal(objects: ObjectStore, machine: Machine) -> str | None:
 
 
 def _machine_note(spec: RunSpec, chosen: LayoutPlan, objects: ObjectStore, machine: Machine) -> str | None:
-    total, certain = most_bytes(chosen, objects), least_bytes(chosen, objects)
-    if total <= machine.memory or certain > machine.memory:
+    total, certain, there = most_bytes(chosen, objects), least_bytes(chosen), machine.memory_of_run
+    if there is None or total <= there or certain > there:
         return None
     fullest = max(chosen.roles, key=lambda role: role.bytes)
     return (
-        f"memory: {gigabytes(certain)} for certain and up to {gigabytes(total)}, this machine has {gigabytes(machine.memory)}; "
+        f"memory: {gigabytes(certain)} for certain and up to {gigabytes(total)}, {_whose(machine)} has {gigabytes(there)}; "
         f"the most may be taken by the {fullest.role}. {_loosened(spec, fullest)}"
     )
 
 
 def _gpu_note(spec: RunSpec, chosen: LayoutPlan, machine: Machine) -> str | None:
-    fullest = max(chosen.loads, key=lambda load: load.most, default=None)
+    fullest = chosen.fullest_at_most
     if fullest is None or machine.gpu_memory is None or fullest.most <= machine.gpu_memory:
         return None
     if fullest.least > machine.gpu_memory:
@@ -164,7 +176,13 @@ def _loosened(spec: RunSpec, role: RoleMemory) -> str:
         return f"To be sure, {_either([*ways, 'lower training.micro_batch_tokens or data.max_response_tokens'])}"
     if role.role in ("judge", "evaluation-judge"):
         return f"To be sure, {_either(['lower resources.judge_replicas', 'lower batch_tokens of the judge'])}"
-    return f"To be sure, {_either(['lower resources.engine_replicas', 'lower data.shard_size'])}"
+    ways = ["lower resources.engine_replicas"] if role.processes > 1 and role.on_gpu is None else []
+    cache = "resources.engine_kv_cache_gib" if spec.sampling.engine == "vllm" else "data.shard_size"
+    return f"To be sure, {_either([*ways, f'lower {cache} or training.micro_batch_tokens'])}"
+
+
+def _whose(machine: Machine) -> str:
+    return "this machine" if machine.is_the_runs else "the cluster"
 
 
 def _either(ways: list[str]) -> str:

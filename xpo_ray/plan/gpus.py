@@ -125,7 +125,12 @@ def _none(spec: RunSpec) -> GpuPlan:
 
 def _check(spec: RunSpec, wanted: list[_Wanted]) -> None:
     """Raises SpecError for what no process can take, and where roles that take turns want GPUs of their own."""
-    resources = spec.resources
+    resources, said = spec.resources, spec.resources.engine_gpus
+    if said and resources.engine_tensor_parallel not in (1, said):
+        raise SpecError(
+            f"resources.engine_gpus is {said:g}, and resources.engine_tensor_parallel cuts an engine over "
+            f"{resources.engine_tensor_parallel} GPUs; leave engine_gpus out"
+        )
     for w in wanted:
         if w.whole and w.each != int(w.each or 0):
             raise SpecError(

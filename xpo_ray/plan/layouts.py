@@ -3,7 +3,7 @@ engines leave the GPU meanwhile, so that the peak over stages counts. From the r
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from xpo_ray.errors import SpecError
@@ -23,8 +23,9 @@ class GpuLoad:
     roles: tuple[str, ...]
     """Of each process on it."""
     working: tuple[str, ...]
-    """The roles whose turn it is then."""
+    """The roles whose turn it is when the most is certain."""
     most: int
+    """At whosever turn."""
     least: int
 
 
@@ -46,6 +47,11 @@ class LayoutPlan:
     def fullest(self) -> GpuLoad | None:
         """The GPU with the most that is certain, and among equals with the most that may be."""
         return max(self.loads, key=lambda load: (load.least, load.most), default=None)
+
+    @property
+    def fullest_at_most(self) -> GpuLoad | None:
+        """The GPU with the most that may be."""
+        return max(self.loads, key=lambda load: load.most, default=None)
 
 
 def layout_plans(spec: RunSpec, size: ModelSize, cores: int, gpus: int) -> tuple[LayoutPlan, ...]:
@@ -74,7 +80,8 @@ def _loads(dealt: GpuPlan, known: tuple[RoleMemory, ...], layout: Layout) -> Ite
         within = dealt.within(bundle)
         turns = [{role} for role in dict.fromkeys(within)] if layout == "colocated" else [set(within)]
         loads = [_load(within, turn, on) for turn in turns]
-        yield max(loads, key=lambda load: (load.least, load.most))
+        fullest = max(loads, key=lambda load: (load.least, load.most))
+        yield replace(fullest, most=max(load.most for load in loads))
 
 
 def _load(within: tuple[str, ...], working: set[str], on: dict[str, OnGpu]) -> GpuLoad:

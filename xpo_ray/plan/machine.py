@@ -38,6 +38,13 @@ class Machine:
     """Of the smallest GPU."""
     is_the_runs: bool = True
     """Whether the run's processes are on this machine; else its memory says nothing about the run."""
+    cluster_memory: int | None = None
+    """Of all machines of the cluster that the run joins; None: not known."""
+
+    @property
+    def memory_of_run(self) -> int | None:
+        """What all processes of the run share; None: not known."""
+        return self.memory if self.is_the_runs else self.cluster_memory
 
     def with_gpus(self, gpus: int | None, gpu_memory_gib: float | None) -> "Machine":
         """The machine of a run that was told to have these GPUs; what is not told stays. Raises UserError for a size of GPUs

@@ -2,6 +2,7 @@
 started or loaded for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,16 +12,13 @@ from xpo_ray.generation.installed import resolve_engine
 from xpo_ray.plan import fit
 from xpo_ray.plan.judging import judging_notes
 from xpo_ray.plan.layouts import LayoutPlan, layout_plans
-from xpo_ray.plan.machine import SHM_SHARE, Machine, this_machine
+from xpo_ray.plan.machine import Machine, this_machine
 from xpo_ray.plan.memory import ModelSize
 from xpo_ray.plan.objects import ObjectStore, object_store
 from xpo_ray.plan.roles import RoleMemory
 from xpo_ray.plan.work import IterationWork, evaluations, iterations, shards_in_flight
 from xpo_ray.spec.data import Source
 from xpo_ray.spec.run import RunSpec
-
-STORE_OVERHEAD = 0.1
-"""What Ray's store needs beside its objects, between which it leaves gaps."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +71,11 @@ class Plan:
     @property
     def least_memory_bytes(self) -> int:
         """What of it is certain."""
-        return fit.least_bytes(self.layouts[0], self.objects)
+        return fit.least_bytes(self.layouts[0])
 
     def check(self) -> None:
         """Raises DoesNotFit where it cannot run."""
-        if self.refusals:
-            raise DoesNotFit("; ".join(self.refusals))
-
-    def local_store(self) -> int | None:
-        """Bytes for the object store of a Ray that is started on this machine; None where Ray's default is enough, or where
-        there is no room for more."""
-        wanted = int(self.objects.bytes * (1 + STORE_OVERHEAD))
-        room = self.machine.free_memory - sum(role.least_bytes for role in self.roles)
-        size = min(wanted, room, int(self.machine.shared_memory * SHM_SHARE))
-        return size if size > self.machine.object_store else None
+        _refuse(self.refusals)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, totals included."""
@@ -115,10 +104,7 @@ def plan(spec: RunSpec, rows: int | None = None, machine: Machine | None = None)
     held_out = 0 if spec.data.evaluation is None else _rows(spec.data.evaluation)
     size = ModelSize.of(spec.model.path, spec.model.lora)
     work = () if prompts is None else iterations(spec, prompts)
-    planned = with_engine(spec, machine)
-    layouts = layout_plans(planned, size, machine.cores, machine.gpus)
-    in_flight = shards_in_flight(planned, machine.cores, machine.gpus)
-    objects = object_store(planned, size, work, held_out, in_flight)
+    planned, layouts, objects = _memory(spec, work, held_out, machine)
     return Plan(
         name=spec.name,
         algorithm=spec.algorithm.kind,
@@ -149,7 +135,7 @@ def with_engine(spec: RunSpec, machine: Machine) -> RunSpec:
     """The spec with the engine that draws there, as far as this installation tells."""
     if spec.sampling.engine != "auto":
         return spec
-    engine = resolve_engine(spec, gpu=machine.gpus > 0)
+    engine = resolve_engine(spec, gpu=True) if machine.gpus else "transformers"
     return spec.model_copy(update={"sampling": spec.sampling.model_copy(update={"engine": engine})})
 
 
@@ -179,7 +165,10 @@ def _counted(source: Source) -> int | None:
 
 def _notes(spec: RunSpec, prompts: int | None, size: ModelSize, work: tuple[IterationWork, ...]) -> list[str]:
     """What a reader of the numbers should know."""
-    notes = ["every number is an upper bound: over-long prompts and pairs that cannot be judged make it smaller"]
+    notes = [
+        "every number that is not called certain is an upper bound: over-long prompts and pairs that cannot be judged make it "
+        "smaller"
+    ]
     if prompts is None:
         notes.append(
             "the number of rows, and with it that of draws and steps, is known only after the dataset has been read; set its "
@@ -217,3 +206,35 @@ def _engine_notes(spec: RunSpec, planned: RunSpec, machine: Machine) -> list[str
         "sampling.engine: auto takes the transformers engine with what is installed here; where the run has vLLM, plan with "
         "`--set sampling.engine=vllm`"
     ]
+
+
+def check_fits(spec: RunSpec, machine: Machine) -> None:
+    """Refuse a run that certainly does not fit, by its model and its resources alone: no file of rows is opened.
+
+    Raises DoesNotFit; ModelError where the model cannot be read; SpecError where it asks for GPUs that are not there.
+    """
+    planned, layouts, objects = _memory(spec, (), None, machine)
+    _refuse(fit.refusals(planned, layouts, objects, machine))
+
+
+def local_store(spec: RunSpec, prompts: int, held_out: int) -> int | None:
+    """Bytes for the object store of a Ray that is started on this machine for a run over so many prompts; None where Ray's
+    default is enough, or where there is no room for more."""
+    machine = machine_of(spec)
+    _, layouts, objects = _memory(spec, iterations(spec, prompts), held_out, machine)
+    return fit.store_size(layouts[0], objects, machine)
+
+
+def _memory(
+    spec: RunSpec, work: tuple[IterationWork, ...], held_out: int | None, machine: Machine
+) -> tuple[RunSpec, tuple[LayoutPlan, ...], ObjectStore]:
+    """The spec with its engine, both layouts, and the object store."""
+    planned, size = with_engine(spec, machine), ModelSize.of(spec.model.path, spec.model.lora)
+    in_flight = shards_in_flight(planned, machine.cores, machine.gpus)
+    layouts = layout_plans(planned, size, machine.cores, machine.gpus)
+    return planned, layouts, object_store(planned, size, work, held_out, in_flight)
+
+
+def _refuse(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise DoesNotFit("; ".join(reasons))

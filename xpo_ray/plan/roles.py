@@ -20,7 +20,7 @@ from xpo_ray.spec.run import RunSpec
 LIBRARIES, LEAST_LIBRARIES = 800_000_000, 250_000_000
 """Python with torch, transformers and ray in one process, before any weight. Measured with torch 2.13: 560 MB when they are
 loaded, 740 MB after some work; of that 220 to 270 MB are files that all processes of a machine share."""
-WORKER, LEAST_WORKER = 400_000_000, 100_000_000
+WORKER, LEAST_WORKER = 500_000_000, 100_000_000
 """An actor without torch. Measured: 390 MB, of which 160 MB are shared."""
 CUDA_LIBRARIES = 3_000_000_000
 """What a process that computes on a GPU holds in the machine's memory beside that."""
@@ -221,7 +221,7 @@ def _judge_role(place: Place, role: str, judge: JudgeSpec, processes: int) -> Ro
     for name, size in ((n, s) for each, _ in held for n, s in each.items() if n != "libraries"):
         parts[name] = parts.get(name, 0) + size
     unknown = ", ".join(dict.fromkeys(what for _, what in held if what is not None)) or None
-    if parts["libraries"] == WORKER:
+    if parts["libraries"] == WORKER and place.of(role) is None:
         return RoleMemory(role, processes, parts, unknown, {"libraries": LEAST_WORKER})
     share = 1 if on_gpu(place.spec, judge) and place.of(role) is not None else processes  # of a file's pages
     needs = [

@@ -41,6 +41,9 @@ def _head(plan: Plan) -> "Table":
     table.add_row("model", f"{_count(plan.parameters)} parameters")
     table.add_row("prompts", f"{_at_most(plan.prompts)}; held out {_count(plan.evaluation_prompts)}")
     table.add_row("held-out draws", _at_most(plan.evaluation_draws))
+    chosen, other = plan.layouts
+    alike = "" if chosen.loads or other.fault else f"; {other.layout} takes the same memory where there are no GPUs"
+    table.add_row("layout", f"{chosen.layout}{alike}")
     return table
 
 
@@ -85,7 +88,7 @@ def _memory(plan: Plan) -> "Table":
         certain = gigabytes(sum(role.least.values()))
         table.add_row(role.role, str(role.processes), certain, gigabytes(role.bytes_each), _parts(role))
     store = plan.objects
-    table.add_row("object store", "", gigabytes(store.weights_object), gigabytes(store.bytes), _named(store.parts))
+    table.add_row("object store", "", "", gigabytes(store.bytes), _named(store.parts))
     table.add_section()
     sums = (gigabytes(plan.least_memory_bytes), gigabytes(plan.memory_bytes))
     table.add_row("all", str(sum(r.processes for r in plan.roles)), *sums, _machine(plan))
@@ -126,11 +129,13 @@ def _fullest(layout: LayoutPlan, size: int | None) -> str:
     load = layout.fullest
     if load is None:
         return f"{label}: {'not possible, see below' if layout.fault else 'computes on no GPU'}"
-    turn = "" if set(load.working) == set(load.roles) else f", at the turn of {', '.join(load.working)}"
+    turn = "" if set(load.working) == set(load.roles) else f" at the turn of {', '.join(load.working)}"
     whole = "" if size is None else f", of {gigabytes(size)}"
+    most = layout.fullest_at_most or load
+    where = "" if most.roles == load.roles else f" on one with {written(most)}"
     return (
-        f"{label}: the fullest of {layout.gpus.gpus} GPUs has {written(load)}, {gigabytes(load.least)} for certain and "
-        f"up to {gigabytes(load.most)}{turn}{whole}"
+        f"{label}: the fullest of {layout.gpus.gpus} GPUs has {written(load)}, {gigabytes(load.least)} for certain{turn}; "
+        f"up to {gigabytes(most.most)}{where}{whole}"
     )
 
 

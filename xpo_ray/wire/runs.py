@@ -14,6 +14,7 @@ class Reservation(Question):
 
     cpus: NonNegativeFloat = 1.0
     gpus: NonNegativeFloat = 0.0
+    """0: as many as the run's roles take of those that the cluster has. It takes no more than it has reserved."""
     memory_gib: NonNegativeFloat = 0.0
 
 

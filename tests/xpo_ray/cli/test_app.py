@@ -12,6 +12,7 @@ import pytest
 
 from tests.running import tiny_world, write_spec
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
+from tests.xpo_ray.plan.test_shapes import LLAMA_3_8B, config_folder
 from xpo_ray.cli import main
 from xpo_ray.errors import JudgeUnreachable
 
@@ -279,3 +280,40 @@ def test_a_remote_judge_that_cannot_be_asked_is_refused_before_anything_starts(
     code, _, error = run(capsys, monkeypatch, "validate", write_spec(folder, {**raw, "judge": judge}))
     assert code == 2
     assert said in " ".join(error.split())
+
+
+def test_a_run_is_planned_for_gpus_that_are_elsewhere_and_refused_where_it_cannot_fit_on_them(
+    here: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, raw = here
+    large = config_folder(folder / "base", LLAMA_3_8B)
+    (large / "model.safetensors").unlink()
+    raw["resources"] = {"engine_replicas": 1, "trainer_workers": 4}
+    raw["sampling"]["engine"] = "transformers"
+    spec = write_spec(folder, raw)
+    code, out, err = run(capsys, monkeypatch, "validate", spec, "--json", "--gpus", 8, "--gpu-memory-gib", 80)
+    assert code == 0, err
+    made = json.loads(out)["plan"]
+    assert (made["machine"]["gpus"], made["machine"]["gpu_memory"]) == (8, 80 * 2**30)
+    assert made["layouts"][0]["fullest_gpu"]["roles"] == ["trainer"]
+    code, out, err = run(capsys, monkeypatch, "validate", spec, "--gpus", 8, "--gpu-memory-gib", 24)
+    assert code == 2
+    assert "layout dedicated (chosen): the fullest of" in " ".join(out.split())
+    assert "valid\n" not in out
+    assert "GPU memory: a GPU with trainer certainly needs 32.4 GB, it has 25.8 GB" in err
+    code, _, err = run(capsys, monkeypatch, "validate", spec, "--gpu-memory-gib", 24, "--gpus", 0)
+    assert (code, "say how many to plan for with --gpus N" in err) == (2, True)
+
+
+def test_a_run_that_cannot_fit_on_this_machine_is_refused_before_a_row_is_read(
+    here: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, raw = here
+    config_folder(folder / "base", LLAMA_3_8B | {"num_hidden_layers": 3200})
+    (folder / "base" / "model.safetensors").unlink()
+    (folder / "train.parquet").write_bytes(b"never read")
+    code, out, err = run(capsys, monkeypatch, "run", write_spec(folder, raw))
+    assert (code, out) == (2, "")
+    assert "memory: the run certainly needs" in err
+    assert "this machine has" in err
+    assert not (folder / "out").exists()

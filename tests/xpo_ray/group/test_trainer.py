@@ -112,6 +112,16 @@ def test_a_window_in_which_nothing_counts_changes_no_weight(two: Together, model
     assert differ(two.all(work.weights, "nothing")[0], alone(SPEC, origin).weights()) == 0.0
 
 
+def test_ranks_that_sleep_between_steps_go_on_the_same(two: Together, model_folder: Path) -> None:
+    table, origin = shard(MIXED, model_folder), model(model_folder)
+    given = windows(table, [[0, 1, 2, 3], [3], [0, 1]])
+    for name in ("awake", "asleep"):
+        two.all(work.make, name, SPEC, origin)
+    [awake, _], [asleep, _] = two.all(work.steps, "awake", given), two.all(work.drowsy_steps, "asleep", given)
+    assert awake == asleep
+    assert differ(two.all(work.weights, "awake")[0], two.all(work.weights, "asleep")[0]) == 0.0
+
+
 @pytest.mark.parametrize("rank", [1, 4])
 def test_an_adapter_steps_as_in_one_worker_and_goes_on_from_its_checkpoint(
     two: Together, model_folder: Path, tmp_path: Path, rank: int

@@ -16,6 +16,7 @@ from xpo_ray.group.publishing import publish
 from xpo_ray.group.ranks import Ranks
 from xpo_ray.group.trainer import GroupTrainer
 from xpo_ray.logprobs import head
+from xpo_ray.offload import Offload
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder
@@ -42,6 +43,20 @@ def use_sgd(_: Ranks, name: str, rate: float) -> None:
 def steps(_: Ranks, name: str, given: Sequence[Step]) -> list[dict[str, float]]:
     """The metrics of some steps."""
     return [HELD[name].step(*one).metrics for one in given]
+
+
+def drowsy_steps(_: Ranks, name: str, given: Sequence[Step]) -> list[dict[str, float]]:
+    """The metrics of some steps, behind each of which the trainer sleeps. Its home is a CPU by another name, so that all its
+    weights are laid down and taken up as on a GPU."""
+    held = HELD[name]
+    held._offload = Offload(torch.device("cpu", 0))
+    metrics = []
+    for one in given:
+        held.wake()
+        metrics.append(held.step(*one).metrics)
+        held.sleep()
+    held.wake()
+    return metrics
 
 
 def weights(_: Ranks, name: str) -> dict[str, Tensor]:

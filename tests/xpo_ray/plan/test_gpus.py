@@ -172,6 +172,11 @@ def test_without_gpus_processes_go_by_cores_and_a_function_takes_a_gpu_only_wher
             {"engine_gpus": 1.5},
             "1.5 GPUs for each process of the policy; one takes a part of a GPU, below 1, or a whole",
         ),
+        (
+            4,
+            {"engine_gpus": 1, "engine_tensor_parallel": 2},
+            "engine_gpus is 1, and .* over 2 GPUs; leave engine_gpus out",
+        ),
         (1, {"engine_gpus": 0.5, "judge_gpus": 0.2}, "policy 1 × 0.5, base 1 × 0.5, judge 1 × 0.2 do not fit on 1 GPU"),
         (1, {"engine_gpus": 0.5}, "trainer 1 × an equal part, policy 1 × 0.5, base 1 × 0.5.* do not fit on 1 GPU"),
         (0, {"judge_gpus": 0.2}, "resources.judge_gpus is 0.2, and the run has no GPU"),

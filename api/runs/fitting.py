@@ -1,0 +1,44 @@
+"""Whether a submitted run can fit at all, as far as the service knows where it will run: on this machine, where the service
+starts the Ray head itself; of another cluster what Ray and the operator say. Submission, forks and validation ask; it reads
+headers of model files, and no row.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+
+from xpo_ray.api.cluster.capacity import GIB
+from xpo_ray.api.services import Services
+from xpo_ray.errors import JudgeError, ModelError
+from xpo_ray.plan import Machine, Plan, plan, planning, this_machine
+from xpo_ray.plan.machine import STORE_SHARE
+from xpo_ray.spec.run import RunSpec
+from xpo_ray.wire.runs import Reservation
+
+
+def check_fits(services: Services, spec: RunSpec, reservation: Reservation) -> None:
+    """Raises DoesNotFit where what is certain is more than there is; SpecError where it asks for GPUs beyond its reservation. A
+    model that cannot be read now is told of when the attempt starts: it may be there by then."""
+    with suppress(ModelError, JudgeError):
+        planning.check_fits(spec, machine_of_runs(services, reservation))
+
+
+def planned(services: Services, spec: RunSpec, reservation: Reservation) -> Plan:
+    """The plan of a run of the service. Raises a UserError where it could not start, DoesNotFit where it cannot fit."""
+    made = plan(spec, machine=machine_of_runs(services, reservation))
+    made.check()
+    return made
+
+
+def machine_of_runs(services: Services, reservation: Reservation) -> Machine:
+    """This machine, or what is known of the cluster that was joined; with the GPUs that the run reserves."""
+    own = this_machine(is_the_runs=services.settings.ray_address is None)
+    there = replace(own, gpus=int(reservation.gpus), gpu_memory=own.gpu_memory if own.is_the_runs else None)
+    return there if own.is_the_runs else replace(there, cluster_memory=_cluster_memory(services))
+
+
+def _cluster_memory(services: Services) -> int | None:
+    """As the operator says; else what Ray counts, and beside it what Ray has taken for the object store."""
+    if (said := services.settings.cluster_memory_gib) is not None:
+        return int(said * GIB)
+    counted = 0.0 if services.totals is None else services.totals.memory_gib
+    return int(counted * GIB / (1 - STORE_SHARE)) or None
