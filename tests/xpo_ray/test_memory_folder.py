@@ -1,5 +1,7 @@
 """A folder in memory: there while it is used, gone afterwards, and on the disk where memory has no room."""
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,3 +24,24 @@ def test_where_memory_has_no_room_or_there_is_none_it_lies_on_the_disk(monkeypat
     monkeypatch.setattr(module, "SHARED_MEMORY", Path("/nowhere"))
     with memory_folder(1) as folder:
         assert folder.parent == Path(tempfile.gettempdir())
+
+
+def test_what_a_killed_process_left_is_gone_with_the_next_folder_and_what_a_living_one_holds_stays() -> None:
+    code = (
+        "import sys\n"
+        "from xpo_ray.memory_folder import memory_folder\n"
+        "with memory_folder(1) as folder:\n"
+        "    (folder / 'tensors').write_bytes(b'1')\n"
+        "    print(folder, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        with memory_folder(1):
+            assert left.exists()
+        process.kill()
+    assert left.exists()
+    with memory_folder(1):
+        assert not left.exists()

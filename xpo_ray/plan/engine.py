@@ -73,11 +73,11 @@ def _check_parallel(spec: RunSpec, sizes: Architecture) -> None:
 
 def _check_cache(spec: RunSpec, sizes: Architecture, wanted: int, block: int) -> None:
     """The longest sequence must fit, in whole blocks of keys and values, beside one that vLLM keeps for itself: it would wait
-    for ever. Each of several processes has its share of both."""
+    for ever. Each of several processes has its share of the heads, one at the least."""
     tokens = (math.ceil(wanted / block) + 1) * block
     least = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * tokens * BYTES[spec.model.dtype]
     given = vllm_kv_cache_bytes(spec)
-    if given * spec.resources.engine_tensor_parallel < least:
+    if given * min(spec.resources.engine_tensor_parallel, sizes.kv_heads) < least:
         raise SpecError(
             f"resources.engine_kv_cache_gib: keys and values of one sequence of {wanted} tokens are {least / 2**30:.3g} GiB, "
             f"each engine process has {given / 2**30:.3g}; raise it, or lower data.max_prompt_tokens or sampling.max_new_tokens"

@@ -168,6 +168,7 @@ def _served(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     raw["data"]["source"]["path"] = str(folder / "train.parquet")
     del raw["data"]["evaluation"]
     raw["sampling"]["engine"] = "vllm"
+    raw["training"]["learning_rate"] = 1.0e-2
     del raw["output"]
     return raw
 
