@@ -42,11 +42,7 @@ def enqueue(
     """The row and its first event, in the caller's transaction; `plain`: the resolved spec as JSON has it. Raises Refusal where
     a quota is used up."""
     now = services.clock()
-    if not services.database.on_sqlite:
-        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-    where = {"priority": asked.priority, "now": now, "run_id": run_id}
-    queued, before = connection.execute(QUEUED, where).one()
-    _check_counts(connection, services, caller, queued)
+    check_active_runs(connection, caller)
     _check_webhooks(connection, caller, asked.webhooks)
     values: dict[str, Any] = dict(
         id=run_id,
@@ -85,14 +81,19 @@ def enqueue(
         "payload": told,
     }
     connection.execute(NEW_EVENT, first)
-    return view_of_new(values, before + 1)
+    return view_of_new(values, _place(connection, services, {"priority": asked.priority, "now": now, "run_id": run_id}))
 
 
-def _check_counts(connection: Connection, services: Services, caller: Principal, queued: int) -> None:
+def _place(connection: Connection, services: Services, new: dict[str, Any]) -> int:
+    """The place in the queue of a run that is in it; Refusal where the queue is too long with it. Last in the transaction, as
+    nobody else can queue a run from here to its end."""
+    if not services.database.on_sqlite:
+        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    queued, before = connection.execute(QUEUED, new).one()
     most = services.settings.limits.queued_runs
-    if queued >= most:
-        raise _full(f"{queued} runs are queued, the service takes {most}")
-    check_active_runs(connection, caller)
+    if queued > most:
+        raise _full(f"{queued - 1} runs are queued, the service takes {most}")
+    return int(before) + 1
 
 
 def check_active_runs(connection: Connection, caller: Principal) -> None:
