@@ -70,7 +70,7 @@ def test_a_vllm_engine_has_its_weights_its_reserved_cache_and_a_scorer_on_its_gp
     assert policy.on_gpu.parts == certain | {
         "cuda": CUDA,
         "workspace": VLLM_WORKSPACE,
-        "next_weights": 4 * N,
+        "next_weights": 2 * 4 * N,
         "logits": logits,
     }
     assert policy.least == {"libraries": LEAST_LIBRARIES}  # of the machine's memory
