@@ -200,7 +200,10 @@ def test_the_table_marks_the_chosen_layout_and_shows_the_other_one(folder: Path,
     text = shown(made, width)
     assert max(map(len, text.splitlines())) <= width
     told = " ".join(text.split())
-    assert "layout dedicated (chosen): the fullest of 8 GPUs has policy, 57.1 GB for certain; up to 130.7 GB, of 85.9 GB" in told
+    assert (
+        "layout dedicated (chosen): the fullest of 8 GPUs has policy, 57.1 GB for certain; up to 130.7 GB, of 85.9 GB"
+        in told
+    )
     assert "layout colocated: the fullest of 8 GPUs has trainer, policy" in told
     assert "has no weights yet: planned of the parameters that its config.json says" in told
 
