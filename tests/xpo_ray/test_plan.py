@@ -172,7 +172,7 @@ def test_memory_of_every_role_by_hand(folder: Path) -> None:
         "weights": 4 * n,
         "packed": 2 * 4 * (n - 384 * 32),
         "kv_cache": keys_and_values,
-        "next_weights": 4 * n,
+        "next_weights": 2 * 4 * n,
         "logits": logits // 2,
     }
     attention, mlp = 8 * 32 + 2 * (4 + 2) * 8, 4 * 64

@@ -28,6 +28,9 @@ CUDA, LEAST_CUDA = 1_000_000_000, 300_000_000
 """What a process has on a GPU before any weight: CUDA's context and the kernels."""
 VLLM_WORKSPACE = 4_000_000_000
 """CUDA graphs, and what one step of vLLM computes with."""
+VERSIONS_BESIDE = 2
+"""Of the weights, while a version is loaded: the next one, and one before that waits for Python to collect it (seen: 1.95 GB of
+a policy with 0.4 GB of weights)."""
 HELD = ("weights", "positions")
 """Parts of a judge that are certain."""
 
@@ -140,8 +143,8 @@ def _model_role(place: Place, size: ModelSize, role: str, processes: int) -> Rol
         models = (spec.partitions or 1) if role == "reference" else 1  # an average holds the adapters of all its models
         needs.append(Need.certain("adapter", 4 * models * size.adapted.parameters, sleeps=True))
     elif loaded:
-        averaged = 2 if role == "reference" and any(r.reference == "ema" for r in rows(spec)) else 1
-        needs.append(Need.bound("next_weights", averaged * loaded, sleeps=True))
+        averaged = 1 if role == "reference" and any(r.reference == "ema" for r in rows(spec)) else 0
+        needs.append(Need.bound("next_weights", (VERSIONS_BESIDE + averaged) * loaded, sleeps=True))
     if size.architecture is not None:
         logits = memory.logits_bytes(size.architecture, memory.micro_batch_tokens(spec)) // 2  # no gradients
         needs.append(Need.bound("logits", logits, sleeps=True))
