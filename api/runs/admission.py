@@ -21,7 +21,11 @@ QUEUED = select(func.count().label("queued"), func.count().filter(BEFORE).label(
 """How many runs are in the queue, and how many of them stand before a new one."""
 NEW_RUN, NEW_EVENT = insert(Run), insert(Event)
 LOCK = 0x78706F5F717565
-"""Of PostgreSQL's advisory locks: "xpo_que". One submission at a time counts the queue; on SQLite one writer exists anyway."""
+"""Of PostgreSQL's advisory locks: "xpo_que". Near the limit one submission at a time counts the queue; on SQLite one writer
+exists anyway."""
+SPARE = 200
+"""Places that may be left before submissions go one at a time: more than are ever under way at once (PostgreSQL takes 100
+connections unless told otherwise)."""
 
 
 def check_room(services: Services, caller: Principal) -> None:
@@ -86,11 +90,13 @@ def enqueue(
 
 def _place(connection: Connection, services: Services, new: dict[str, Any]) -> int:
     """The place in the queue of a run that is in it; Refusal where the queue is too long with it. Last in the transaction, as
-    nobody else can queue a run from here to its end."""
-    if not services.database.on_sqlite:
-        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-    queued, before = connection.execute(QUEUED, new).one()
+    near the limit nobody else can queue a run from here to its end."""
     most = services.settings.limits.queued_runs
+    if not services.database.on_sqlite:
+        near = connection.execute(QUEUED, new).one().queued + SPARE > most
+        lock = func.pg_advisory_xact_lock if near else func.pg_advisory_xact_lock_shared
+        connection.execute(select(lock(LOCK)))  # whoever goes alone waits for those that share
+    queued, before = connection.execute(QUEUED, new).one()
     if queued > most:
         raise _full(f"{queued - 1} runs are queued, the service takes {most}")
     return int(before) + 1
