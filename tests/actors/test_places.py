@@ -109,6 +109,9 @@ def test_processes_of_a_bundle_see_one_gpu_and_a_replaced_one_sees_it_again(
         first = pools["policy"]._slots[0]
         ray.kill(first.actor.handle)
         again = await pools["policy"].each("tell")
+        while not heard.of(ActorReplaced):  # a process that is being killed may still answer
+            await asyncio.sleep(0.05)
+            again = await pools["policy"].each("tell")
         unplaced = await clerk.each("tell")
         for each in (*pools.values(), clerk) * 2:  # twice, as when a run pauses
             each.stop()
