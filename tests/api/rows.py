@@ -5,6 +5,15 @@ from typing import Any
 from xpo_ray.api.database.tables import Attempt, Run
 from xpo_ray.api.services import Services
 
+SPEC: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"path": "base"},
+    "data": {"source": {"kind": "files", "path": "train.jsonl"}},
+    "algorithm": {"kind": "dpo"},
+    "resources": {},
+    "output": {"path": "out"},
+}
+
 
 def add_run(services: Services, run_id: str, owner: str, **values: Any) -> Run:
     """A run; what is not given is as after a submission."""
@@ -18,7 +27,7 @@ def add_run(services: Services, run_id: str, owner: str, **values: Any) -> Run:
         "gpus": 0.0,
         "memory_gib": 0.0,
         "retention": {},
-        "spec": {},
+        "spec": SPEC,
         "secrets": [],
         "webhooks": [],
         "progress": {},
