@@ -44,6 +44,17 @@ def model_folder(path: str) -> Path | None:
     return None
 
 
+def downloaded_folder(path: str, revision: str | None = None) -> Path | None:
+    """The folder of a model, or where the config of a hub repository lies on this machine; None where it was never downloaded.
+    Raises ModelError."""
+    if (folder := model_folder(path)) is not None:
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(path, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
 def check_tokenizer_files(path: str) -> None:
     """Raises ModelError where a model's folder has nothing that a tokenizer could be read from; of a hub repository nothing is
     known."""

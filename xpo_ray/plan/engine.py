@@ -7,12 +7,12 @@ import math
 from xpo_ray.errors import SpecError
 from xpo_ray.generation.installed import adapter_rank
 from xpo_ray.generation.vllm import VllmSettings
-from xpo_ray.model_files import Architecture, architecture, model_folder, positions
+from xpo_ray.model_files import Architecture, architecture, downloaded_folder, model_folder, positions
 from xpo_ray.plan.memory import BYTES, kv_cache_bytes
 from xpo_ray.plan.processes import lanes
 from xpo_ray.spec.run import RunSpec
 
-LEAST_KV_BYTES, MOST_KV_BYTES = 2**30, 64 * 2**30
+LEAST_KV_BYTES, MOST_KV_BYTES = 2**30, 16 * 2**30
 BLOCK = {True: 16, False: 128}
 """Tokens whose keys and values vLLM lays aside together, on a GPU and on a CPU."""
 
@@ -35,10 +35,11 @@ def longest(spec: RunSpec) -> int:
 
 
 def vllm_kv_cache_bytes(spec: RunSpec) -> int:
-    """As the spec says; else what the shards that share a batch need at their longest, within bounds."""
+    """As the spec says; else what the shards that share a batch need at their longest, within bounds. vLLM lets requests wait
+    that do not fit."""
     if spec.resources.engine_kv_cache_gib is not None:
         return int(spec.resources.engine_kv_cache_gib * 2**30)
-    folder = model_folder(spec.model.path)
+    folder = downloaded_folder(spec.model.path, spec.model.revision)
     sizes = architecture(folder) if folder is not None else None
     wanted = LEAST_KV_BYTES if sizes is None else lanes(spec) * kv_cache_bytes(spec, sizes)
     return min(max(wanted, LEAST_KV_BYTES), MOST_KV_BYTES)

@@ -95,7 +95,7 @@ class ResourcesSpec(Spec):
     engine_tensor_parallel: int = operational(1, ge=1)
     """GPUs of a node over which vLLM cuts each replica; on a CPU, processes that share the replica's threads."""
     engine_kv_cache_gib: float | None = operational(None, gt=0.0)
-    """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 64 GiB."""
+    """Keys and values of each vLLM replica; default: what its shards in flight need at most, between 1 and 16 GiB."""
     judge_replicas: int | None = operational(None, ge=1)
     """Default: one; of a judge with a model of its own one per core on a CPU, each with one thread, and one per GPU where the
     layout is `colocated`."""

@@ -36,6 +36,24 @@ def test_lengths_are_the_longest_prompt_with_the_longest_response(folder: Path) 
     assert (made.max_model_len, made.kv_cache_bytes, made.adapter_rank) == (270, 2**30, None)
 
 
+def test_the_cache_of_a_downloaded_repository_follows_its_config(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--some--body" / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123abcd")
+    config = json.loads((folder / "config.json").read_text())
+    hub = spec(folder, model={"path": "some/body"}, data={"shard_size": 64})
+    assert vllm_settings(hub, gpu=True).kv_cache_bytes == 2**30
+    (snapshot / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 32, "head_dim": 64}))
+    each = 2 * 32 * 2 * 64 * 250 * 4  # bytes of one sequence's keys and values
+    assert vllm_settings(hub, gpu=True).kv_cache_bytes == 4 * 64 * each
+    (snapshot / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 320, "head_dim": 64}))
+    assert vllm_settings(hub, gpu=True).kv_cache_bytes == 16 * 2**30
+
+
 def test_a_run_that_averages_has_room_for_the_adapters_of_all_its_models(folder: Path) -> None:
     lora = {"lora": {"rank": 12}}
     assert vllm_settings(spec(folder, model=lora), gpu=False).adapter_rank == 12
