@@ -99,6 +99,9 @@ class Policy:
         self.version = version
 
     def _hold(self, model: "PreTrainedModel", version: int) -> None:
+        if self.version is not None and model is not self.scorer and self._device != CPU:
+            put_weights(self.scorer, model.state_dict())  # a GPU may have no room for two
+            model = self.scorer
         if self.version is None or model is not self.scorer:
             model.to(self._device)
             through_onednn(model, frozen=True)

@@ -13,7 +13,7 @@ from tests.xpo_ray.logprobs.models import make
 from tests.xpo_ray.test_policy import CANARY, CANDIDATES, loaded, policy
 from tests.xpo_ray.test_training import MIXED, RATE, SPEC, order, shard, whole
 from xpo_ray.algorithms import Draw
-from xpo_ray.checkpoints import load_model, weights_of
+from xpo_ray.checkpoints import load_model, put_weights, weights_of
 from xpo_ray.devices import CPU, computing_dtype, computing_on, own_device
 from xpo_ray.generation.engine import DrawContext, Sampling
 from xpo_ray.generation.transformers import TransformersEngine
@@ -135,6 +135,23 @@ def test_a_policy_draws_scores_sleeps_and_takes_weights_on_its_device(model_fold
     assert scored["reference_logps"].to_pylist()[0] == pytest.approx(expected[0], abs=1e-4)
     here.take(weights, 1)
     assert redrawn == draw(here, 1)
+
+
+def test_the_next_version_takes_the_place_of_the_one_on_the_device(model_folder: Path, tmp_path: Path) -> None:
+    other = load_model(model_folder, "float32")
+    put_weights(other, {name: tensor + 0.01 for name, tensor in weights_of(other).items()})
+    other.save_pretrained(tmp_path)
+    here = loaded(model_folder)
+    here.load(tmp_path, 1)
+    with elsewhere():
+        there = loaded(model_folder)
+        held = there.scorer
+        there.sleep()
+        there.load(tmp_path, 1)
+        redrawn, logps = draw(there, 1), there.logps(UNEVEN, 1)
+    assert (there.scorer is held, held.device) == (True, ELSEWHERE)
+    assert redrawn == draw(here, 1)
+    assert logps[0] == pytest.approx(here.logps(UNEVEN, 1)[0], abs=1e-4)
 
 
 def test_averages_and_adapters_lie_on_the_device(model_folder: Path) -> None:

@@ -144,7 +144,9 @@ def _model_role(place: Place, size: ModelSize, role: str, processes: int) -> Rol
         needs.append(Need.certain("adapter", 4 * models * size.adapted.parameters, sleeps=True))
     elif loaded:
         averaged = 1 if role == "reference" and any(r.reference == "ema" for r in rows(spec)) else 0
-        needs.append(Need.bound("next_weights", (VERSIONS_BESIDE + averaged) * loaded, sleeps=True))
+        if place.of(role) is None:  # on a GPU the next version takes the place of the one that is there
+            needs.append(Need.bound("next_weights", (VERSIONS_BESIDE + averaged) * loaded))
+        loaded += averaged * loaded
     if size.architecture is not None:
         logits = memory.logits_bytes(size.architecture, memory.micro_batch_tokens(spec)) // 2  # no gradients
         needs.append(Need.bound("logits", logits, sleeps=True))
