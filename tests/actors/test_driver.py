@@ -165,7 +165,7 @@ def test_online_dpo_hands_weights_over_by_object_ref(world: World) -> None:
     [
         pytest.param({"kind": "iterative_dpo", "decoding": "greedy"}, marks=pytest.mark.long),
         pytest.param({"kind": "dpo"}, marks=pytest.mark.long),
-        {"kind": "sdpo", "warmup_iterations": 1, "warmup_kind": "dpo"},
+        pytest.param({"kind": "sdpo", "warmup_iterations": 1, "warmup_kind": "dpo"}, marks=pytest.mark.long),
         pytest.param(
             {
                 "kind": "custom",

@@ -73,7 +73,7 @@ def held() -> list[str]:
             (),
             {"trainer": [(1, {"GPU": 1.0})], "policy": [(0, {"GPU": 0.5})], "base": [(0, {"GPU": 0.5})]},
         ),
-        (
+        pytest.param(
             "colocated",
             (
                 "resources.layout=colocated",
@@ -85,6 +85,7 @@ def held() -> list[str]:
                 "policy": [(0, {"GPU": 0.3333}), (1, {"GPU": 0.3333})],
                 "base": [(0, {"GPU": 0.3333})],
             },
+            marks=pytest.mark.long,
         ),
     ],
 )

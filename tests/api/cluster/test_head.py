@@ -27,6 +27,9 @@ def sleeping() -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a session of its own, with a child in it."""
     made = subprocess.Popen(SLEEP, start_new_session=True)
     try:
+        deadline = time.monotonic() + 30
+        while len(session(made.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
         yield made
     finally:
         if made.poll() is None:
