@@ -26,7 +26,10 @@ from xpo_ray.storage import LocalStorage, lineage
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
 
 STAGES = ("candidates", "preferences", "scored")
-PROMPTS, STEPS, SHARDS = 160, 20, 10
+SHARDS = {"transformers": 10, "vllm": 15}
+"""Of eight prompts, and as many steps, in each of two iterations: a vLLM engine takes longer to come up again."""
+JUDGE_S = {"transformers": 0.1, "vllm": 0.4}
+"""Of a judge for each prompt. It sets the pace of draws that are not made ahead, so that one is under way now and then."""
 TWO_OF_EACH = {"engine_replicas": 2, "judge_replicas": 2, "trainer_workers": 2}
 VICTIMS = (
     ("engine in a draw", r"policy/0(\.\d+)?", "PolicyActor.draw", "candidates"),
@@ -48,6 +51,11 @@ class Scene:
     @property
     def engine(self) -> str:
         return str(self.spec["sampling"]["engine"])
+
+    @property
+    def shards(self) -> int:
+        """Of an iteration."""
+        return SHARDS[self.engine]
 
     def tell(self, figures: str) -> None:
         print(f"\nFIGURES {self.engine}: {figures}")
@@ -72,11 +80,14 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     if request.param == "vllm" and vllm_fault() is not None:
         pytest.skip(f"{vllm_fault()}")
     (world := tmp_path / "world").mkdir()
-    spec = make_world(world, judge_s=0.1, prompts=PROMPTS, hidden=32 if request.param == "transformers" else 128)
-    spec["sampling"]["engine"] = request.param
+    engine = str(request.param)
+    hidden = 32 if engine == "transformers" else 128
+    spec = make_world(world, judge_s=JUDGE_S[engine], prompts=2 * 8 * SHARDS[engine], hidden=hidden)
+    spec["sampling"]["engine"] = engine
     spec["resources"] |= TWO_OF_EACH
-    if request.param == "vllm":
+    if engine == "vllm":
         del spec["data"]["evaluation"]  # whose base would be a third engine
+        spec["resources"]["max_shards_in_flight"] = 2
     reference = undisturbed(world, spec)
     (secrets := tmp_path / "secrets.json").write_text(json.dumps({"HIDDEN": CANARY}))
     with serving(tmp_path / "storage", world, "--secrets-file", str(secrets), "--lease-s", str(LEASE_S)) as service:
@@ -89,12 +100,13 @@ def test_a_run_that_loses_an_engine_a_judge_and_ranks_in_turn_ends_right(scene: 
     assert run["attempt"] == 1
     assert faults_of(service.storage, service.database_url, run_id, canary=CANARY) == []
     assert Counter(e["role"] for e in of_kind(root, "ActorReplaced")) == {"policy/0": 1, "judge/1": 1, "trainer": 2}
-    assert made(root) == {(t, stage, k): 1 for t in (1, 2) for stage in STAGES for k in range(SHARDS)}
-    assert steps_of_lineage(root) == [(t, s) for t in (1, 2) for s in range(1, STEPS // 2 + 1)]
-    assert sorted(e["total_step"] for e in of_kind(root, "StepDone") if not e["replayed"]) == list(range(1, STEPS + 1))
+    steps = 2 * scene.shards
+    assert made(root) == {(t, stage, k): 1 for t in (1, 2) for stage in STAGES for k in range(scene.shards)}
+    assert steps_of_lineage(root) == [(t, s) for t in (1, 2) for s in range(1, scene.shards + 1)]
+    assert sorted(e["total_step"] for e in of_kind(root, "StepDone") if not e["replayed"]) == list(range(1, steps + 1))
     told_of = sum(e["replayed"] for e in of_kind(root, "StepDone"))
     assert of_kind(root, "RunFinished")[-1]["replayed_steps"] == told_of <= 2 * 2  # deaths, checkpoint_every_steps
-    scene.tell(f"the run | steps {STEPS} | replayed {told_of} | drawn again 0 | twice in lineage 0")
+    scene.tell(f"the run | steps {steps} | replayed {told_of} | drawn again 0 | twice in lineage 0")
     same_result(scene, root / "attempts" / "0001")
     assert soon(lambda: leftovers(service), within_s=30) == []
 
