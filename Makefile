@@ -43,7 +43,7 @@ faults: $(VLLM)  ## kill, freeze, fill up and cut off every part; compare bit by
 	$(BIN)/python -m pytest -m "faults or long" --timeout 600
 
 # Tests of this verb need neither Ray nor a database; what torch sees decides, not what this machine has.
-gpu: $(VLLM)  ## the tests marked gpu, and the figures of a random 1.2 B Llama; without a GPU it says so and fails
+gpu: $(INSTALLED)  ## the tests marked gpu, and the figures of a random 1.2 B Llama; without a GPU it says so and fails
 	@$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("make gpu: torch sees no GPU here; nothing was run")'
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/gpu.py

@@ -103,7 +103,8 @@ class PolicyActor:
 
     def sleep(self) -> tuple[None, None]:
         """Leave the accelerator to others until the next call."""
-        self.policy.sleep()
+        with whole_or_gone():
+            self.policy.sleep()
         return None, None
 
     def ready(self) -> tuple[None, dict[str, Any]]:

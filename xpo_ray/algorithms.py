@@ -38,14 +38,14 @@ class Row:
     ties: Literal["mask", "drop", "first"]
     reference: Literal["fixed", "previous", "ema"]
     data: Literal["fresh", "accumulate"]
+    beta: float
+    """Of one iteration."""
     objective: ObjectiveSpec
     comparator: Comparator
     kappa: float | tuple[float, ...]
     optimizer: Literal["reset", "carry"]
     schedule_span: Literal["iteration", "run"]
     ema_decay: float = 0.0
-    beta: float = 0.1
-    """Of one iteration."""
 
     @property
     def judged(self) -> bool:
@@ -64,20 +64,14 @@ def rows(spec: RunSpec) -> tuple[Row, ...]:
 
 
 def row_of_iteration(algorithm: AlgorithmSpec, iteration: int) -> Row:
-    """The row of iteration 1..T: the warm-up's first."""
-    if iteration <= algorithm.warmup_iterations:
-        return _warmup_row(algorithm, iteration)
-    return algorithm_row(algorithm, iteration)
+    """The row of iteration 1..T, with its β: the warm-up's first."""
+    row = _warmup_row(algorithm) if iteration <= algorithm.warmup_iterations else algorithm_row(algorithm)
+    return replace(row, beta=at_iteration(algorithm.beta, iteration))
 
 
-def algorithm_row(algorithm: AlgorithmSpec, iteration: int = 1) -> Row:
-    """The row of parts that an algorithm stands for, with the β of an iteration; rows of one algorithm differ in that alone.
-    Sources: reference papers and code named in the README."""
-    return replace(_row(algorithm), beta=at_iteration(algorithm.beta, iteration))
-
-
-def _row(algorithm: AlgorithmSpec) -> Row:
-    """With β left to the caller."""
+def algorithm_row(algorithm: AlgorithmSpec) -> Row:
+    """The row of parts that an algorithm stands for, with the β of iteration 1. Sources: reference papers and code named in the
+    README."""
     match algorithm.kind:
         case "selm":
             draw = Draw("reference", decoding=algorithm.decoding)
@@ -102,6 +96,7 @@ def _row(algorithm: AlgorithmSpec) -> Row:
                 ties=algorithm.ties,
                 reference=algorithm.reference,
                 data=algorithm.data,
+                beta=at_iteration(algorithm.beta, 1),
                 objective=algorithm.objective,
                 comparator=algorithm.comparator,
                 kappa=algorithm.kappa,
@@ -121,6 +116,7 @@ def _iterative(algorithm: AlgorithmSpec, draw: Draw, comparator: Comparator, kap
         ties=algorithm.ties,
         reference="previous",
         data="fresh",
+        beta=at_iteration(algorithm.beta, 1),
         objective=algorithm.objective,
         comparator=comparator,
         kappa=kappa,
@@ -144,6 +140,7 @@ def _online(
         ties=algorithm.ties,
         reference="fixed",
         data=data,
+        beta=at_iteration(algorithm.beta, 1),
         objective=algorithm.objective,
         comparator=comparator,
         kappa=kappa,
@@ -160,6 +157,7 @@ def _offline(algorithm: AlgorithmSpec, reference: Literal["fixed", "previous"]) 
         ties=algorithm.ties,
         reference=reference,
         data="fresh",
+        beta=at_iteration(algorithm.beta, 1),
         objective=algorithm.objective,
         comparator="none",
         kappa=0.0,
@@ -197,15 +195,14 @@ def reference_version(row: Row, iteration: int, warmup_iterations: int) -> int:
     return iteration - 1
 
 
-def _warmup_row(algorithm: AlgorithmSpec, iteration: int = 1) -> Row:
-    beta = at_iteration(algorithm.beta, iteration)
+def _warmup_row(algorithm: AlgorithmSpec) -> Row:
     match algorithm.warmup_kind:
         case "dpo":
-            return replace(_offline(algorithm, "fixed"), beta=beta, optimizer="reset", schedule_span="iteration")
+            return replace(_offline(algorithm, "fixed"), optimizer="reset", schedule_span="iteration")
         case "sdpo":
-            return replace(_offline(algorithm, "previous"), beta=beta)
+            return _offline(algorithm, "previous")
         case "iterative_dpo":
-            return replace(_iterative(algorithm, Draw("reference"), "none", 0.0), beta=beta)
+            return _iterative(algorithm, Draw("reference"), "none", 0.0)
         case _:
             assert_never(algorithm.warmup_kind)
 

@@ -18,6 +18,7 @@ PREFIX = "xpo-ray-hand-over-"
 def memory_folder(wanted_bytes: int) -> Iterator[Path]:
     """A temporary folder in shared memory, or on the disk where there is none with twice the room."""
     place = Path(tempfile.gettempdir())
+    _sweep(place)
     if os.access(SHARED_MEMORY, os.W_OK):
         _sweep(SHARED_MEMORY)
         place = SHARED_MEMORY if shutil.disk_usage(SHARED_MEMORY).free > 2 * wanted_bytes else place

@@ -1,5 +1,6 @@
 """What a user does with a run that is there: pause, resume, cancel, edit. Each is one transaction."""
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -52,7 +53,7 @@ def edit(services: Services, caller: Principal, run_id: str, changes: Edit, vers
         told = changes.model_dump(exclude_none=True)
         for name, value in told.items():
             if name == "reservation":
-                held = reserved(services, RunSpec.model_validate(run.spec), changes.reservation or Reservation())
+                held = _reserved(services, run, Reservation.model_validate(value))
                 run.cpus, run.gpus, run.memory_gib = held.cpus, held.gpus, held.memory_gib
             else:
                 setattr(run, "notes" if name == "metadata" else name, value)
@@ -63,6 +64,15 @@ def edit(services: Services, caller: Principal, run_id: str, changes: Edit, vers
         view = run_view(session.connection(), run)
     services.changes.tell(run_id)
     return view
+
+
+def _reserved(services: Services, run: Run, asked: Reservation) -> Reservation:
+    """As at a submission. Raises Refusal where the roles cannot be placed on it."""
+    try:
+        spec = RunSpec.model_validate(run.spec)
+    except ValidationError:  # of an older version; its driver says what is wrong with it
+        return asked
+    return reserved(services, spec, asked)
 
 
 def _obey(session: Session, services: Services, run: Run, what: Command) -> RunView:

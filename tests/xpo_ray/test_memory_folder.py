@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xpo_ray import memory_folder as module
-from xpo_ray.memory_folder import SHARED_MEMORY, memory_folder
+from xpo_ray.memory_folder import PREFIX, SHARED_MEMORY, memory_folder
 
 
 def test_it_lies_in_shared_memory_and_is_gone_with_the_block() -> None:
@@ -16,6 +16,15 @@ def test_it_lies_in_shared_memory_and_is_gone_with_the_block() -> None:
         (folder / "tensors").write_bytes(b"1")
         assert folder.parent == SHARED_MEMORY
     assert not folder.exists()
+
+
+def test_what_was_left_on_the_disk_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{PREFIX}left"
+    left.mkdir()
+    (left / "tensors").write_bytes(b"1")
+    with memory_folder(2**60) as folder:
+        assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_where_memory_has_no_room_or_there_is_none_it_lies_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,14 +132,18 @@ class VllmEngine:
     def sleep(self) -> None:
         """Give the accelerator's memory to others until the next call; on a CPU there is nothing to give. Weights and adapter
         go to main memory, not away: whether the next call brings new ones is not known, and without them it would get noise."""
-        if self._settings.gpu and not self._asleep:
-            self._pump.change(lambda llm: llm.sleep(level=1))
-            self._asleep = True
+        if self._settings.gpu:
+            self._pump.change(self._sleep)
 
     def wake(self) -> None:
         """Take the memory back."""
         if self._asleep:
             self._pump.change(self._wake)
+
+    def _sleep(self, llm: LLM) -> None:
+        if not self._asleep:
+            llm.sleep(level=1)
+            self._asleep = True
 
     def _wake(self, llm: LLM) -> None:
         if self._asleep:  # of several calls that come at once the first wakes it

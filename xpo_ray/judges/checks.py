@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.fingerprints import model_fingerprint
@@ -135,19 +136,25 @@ def _check_pairrm(spec: PairRMJudge) -> None:
     try:
         folder = model_folder(spec.path)
         names = None if folder is None else set(tensor_shapes(folder))
-        named = None if spec.backbone is None else model_folder(spec.backbone)
+        backbone = None if spec.backbone is None else model_folder(spec.backbone)
     except ModelError as error:
         raise JudgeError(f"judge {spec.path}: {error}") from error
     if folder is not None:
-        named = local_backbone(spec, folder)
-    if named is not None and not (named / "config.json").is_file():
-        raise JudgeError(f"judge.backbone {named}: has no config.json; give the config and tokenizer of {DEFAULT}")
+        backbone = local_backbone(spec, folder)
+    if backbone is not None and not (backbone / "config.json").is_file():
+        raise JudgeError(f"judge.backbone {backbone}: has no config.json; give the config and tokenizer of {DEFAULT}")
     if folder is not None and names is not None:
-        _check_names(spec, names, folder if spec.backbone is None and named is None else named)
+        refuse_others(spec, *_compared(_deberta_config(spec, folder, backbone), names))
 
 
-def _check_names(spec: PairRMJudge, names: set[str], deberta: Path | None) -> None:
-    """Of the weights: all where DeBERTa's config lies here and is of a kind that is known, else of the head alone."""
-    config = None if deberta is None else read_json(deberta / "config.json", f"judge.path {spec.path}")
+def _deberta_config(spec: PairRMJudge, folder: Path, backbone: Path | None) -> dict[str, Any] | None:
+    """The config of a checkpoint's DeBERTa: of its backbone, else its own; None where the backbone is on the hub."""
+    if backbone is not None:
+        return read_json(backbone / "config.json", f"judge.backbone {backbone}")
+    return read_json(folder / "config.json", f"judge.path {spec.path}") if spec.backbone is None else None
+
+
+def _compared(config: dict[str, Any] | None, names: set[str]) -> tuple[set[str], set[str]]:
+    """Names that are wanted, and those of the checkpoint: all where the config is of a kind that is known, else of the head."""
     wanted = None if config is None else expected(config)
-    refuse_others(spec, wanted or set(HEAD), names if wanted else names & set(HEAD))
+    return (set(HEAD), names & set(HEAD)) if wanted is None else (wanted, names)

@@ -29,7 +29,9 @@ class Ensemble:
         self._members = tuple(members)
         self._counts: Counter[str] = Counter()
         self._away: dict[int, JudgeUnreachable] = {}
-        """Members that were out of reach in the last call."""
+        """Members that are out of reach in this call."""
+        self._gone_on_without: set[int] = set()
+        """Those that the last call went on without, of which a remark has been made."""
         self._remarks: dict[str, str] = {}
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
@@ -60,12 +62,13 @@ class Ensemble:
             member.close()
 
     def _by_all(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
-        before, self._away = self._away, {}
+        self._away = {}
         given = [self._by_one(i, comparisons) for i in range(len(self._members))]
         told = list(zip(*given, strict=True)) if comparisons else []
         self._check_reach(told)
-        for i in self._away.keys() - before.keys():
+        for i in self._away.keys() - self._gone_on_without:
             self._remarks[f"judge_member_{i}_away"] = self._without(i)
+        self._gone_on_without = set(self._away)
         if self._away:
             self._counts["without_member"] += len(told)
         return [self._mean(c, said) for c, said in zip(comparisons, told, strict=True)]

@@ -176,7 +176,8 @@ class EnsembleJudge(JudgeBase):
     votes, and a response alone has no score. `none` takes scores as they are, in one unit, and where a member gives win
     probabilities averages win probabilities. The formulas stand in xpo_ray/judges/combination.py."""
     min_members: int | None = Field(None, ge=1)
-    """Members that must have judged a prompt, else its judgement fails. Default: all."""
+    """Members that must have judged a prompt, else its judgement fails. Default: all. With fewer, the others go on without a
+    member that is out of reach."""
     unsure_below: PositiveFloat | None = None
     """With cheap_then_dear: the dear judge is asked where the cheap one's best and worst candidate are closer than this, in
     its own scores, or in mean win probability."""

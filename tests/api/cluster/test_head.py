@@ -19,19 +19,19 @@ import pytest
 from tests.service.serving import lives, processes
 from xpo_ray.api.cluster.head import Head, HeadRecord, _began
 
-SLEEP = ["sh", "-c", "sleep 300 & wait"]
+SLEEP = ["sh", "-c", "sleep 300 & echo made; wait"]
 
 
 @contextmanager
 def sleeping() -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a session of its own, with a child in it."""
-    made = subprocess.Popen(SLEEP, start_new_session=True)
+    made = subprocess.Popen(SLEEP, start_new_session=True, stdout=subprocess.PIPE)
+    assert made.stdout is not None
     try:
-        deadline = time.monotonic() + 30
-        while len(session(made.pid)) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        made.stdout.readline()  # the child is there
         yield made
     finally:
+        made.stdout.close()
         if made.poll() is None:
             os.killpg(made.pid, signal.SIGKILL)
             made.wait()

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from tests.api.conftest import Headers
 from xpo_ray.api.cluster.capacity import Totals
+from xpo_ray.api.database.tables import Run
 from xpo_ray.api.runs.reservations import cluster_gpus, may_take
 from xpo_ray.api.services import Services
 from xpo_ray.api.settings import Settings
@@ -101,6 +102,19 @@ def test_edited_and_forked_runs_are_counted_anew(
     fork = {"iteration": 0, "changes": {"resources": {"gpus": 1}}}
     forked = api.post(f"/v1/runs/{run['id']}/fork", json=fork, headers=submitter)
     assert (forked.status_code, forked.json()["reservation"]["gpus"]) == (201, 1.0), forked.text
+
+
+def test_an_edit_of_a_run_whose_spec_is_of_an_older_version_keeps_what_is_asked(
+    api: TestClient, services: Services, submitter: Headers, tmp_path: Path
+) -> None:
+    services.totals = Totals(cpus=8.0, gpus=4.0)
+    run = api.post("/v1/runs", json=submission(tmp_path, None, {}), headers=submitter).json()
+    with services.database.write() as session:
+        session.get_one(Run, run["id"]).spec = {"gone": True}
+    edit = {"reservation": {"cpus": 3, "gpus": 2}}
+    edited = api.patch(f"/v1/runs/{run['id']}", json=edit, headers={**submitter, "If-Match": "*"})
+    assert edited.status_code == 200, edited.text
+    assert (edited.json()["reservation"]["cpus"], edited.json()["reservation"]["gpus"]) == (3.0, 2.0)
 
 
 def test_a_driver_is_granted_no_more_gpus_than_its_run_has_reserved() -> None:

@@ -3,7 +3,7 @@
 import socket
 import ssl
 
-from xpo_ray.spec.remote_judge import RemoteJudge
+from xpo_ray.spec.remote_judge import HttpJudge, RemoteJudge
 
 NOT_LET_IN = frozenset({401, 403})
 """The token is wrong or worn out; a new one helps."""
@@ -30,7 +30,7 @@ def of_status(spec: RemoteJudge, status: int) -> str:
             else f"; put a token that the endpoint takes into {spec.token_env}"
         )
     if status == 413:
-        return "; lower judge.batch_size" if hasattr(spec, "batch_size") else ""
+        return "; lower judge.batch_size" if isinstance(spec, HttpJudge) else ""
     return "; check judge.url" if status in (404, 405) else ""
 
 

@@ -104,6 +104,22 @@ def test_fewer_members_than_min_members_within_reach_is_out_of_reach(endpoint: E
             judge.judge([asked("a", "b")])
 
 
+def test_a_call_that_ended_out_of_reach_does_not_silence_the_next_one_that_goes_on_without_a_member(
+    endpoint: Endpoint, opening: Opening
+) -> None:
+    down = Reply(503, "maintenance")
+    endpoint.behaviour = lambda _: down
+    with serving(lambda _: down) as away, serving(judged) as other:
+        judge = opening(ensemble(http(endpoint), http(away), http(other), min_members=2))
+        with pytest.raises(JudgeUnreachable):
+            judge.judge([asked("a", "b")])
+        assert remarks_of(judge) == {}
+        endpoint.behaviour = judged
+        time.sleep(QUICK["cool_down_s"])
+        judge.judge([asked("a", "b")])
+        assert set(remarks_of(judge)) == {"judge_member_1_away"}
+
+
 def test_a_prompt_that_waits_for_a_member_out_of_reach_is_not_dropped_and_one_that_never_can_is(
     endpoint: Endpoint, opening: Opening
 ) -> None:
