@@ -32,8 +32,8 @@ def planned(services: Services, spec: RunSpec, reservation: Reservation) -> Plan
 def machine_of_runs(services: Services, reservation: Reservation) -> Machine:
     """This machine, or what is known of the cluster that was joined; with the GPUs that the run reserves."""
     own = this_machine(is_the_runs=services.settings.ray_address is None)
-    there = replace(own, gpus=int(reservation.gpus), gpu_memory=own.gpu_memory if own.is_the_runs else None)
-    return there if own.is_the_runs else replace(there, cluster_memory=_cluster_memory(services))
+    there = replace(own, gpus=int(reservation.gpus))
+    return there if own.is_the_runs else replace(there, gpu_memory=None, cluster_memory=_cluster_memory(services))
 
 
 def _cluster_memory(services: Services) -> int | None:
