@@ -17,10 +17,8 @@ from xpo_ray.actors.pools import LOW, NORMAL, Pool
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw
 from xpo_ray.generation.engine import DrawContext, Sampling
+from xpo_ray.plan.objects import BLOCK_PROMPTS
 from xpo_ray.schedule import Schedule
-
-BLOCK_PROMPTS = 256
-"""Prompts that the reference draws for at once in a fully online run; a larger batch decodes more tokens per second."""
 
 
 @dataclass(frozen=True)

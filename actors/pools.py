@@ -56,6 +56,7 @@ class Pool:
     _waiting: list[tuple[int, int, asyncio.Future[Slot]]] = field(default_factory=list)
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
     _refusing: bool = False
+    _stopped: bool = False
     _gathering: asyncio.Lock = field(default_factory=asyncio.Lock)
     _told: set[str] = field(default_factory=set)
     """What its actors have remarked; all may remark the same."""
@@ -100,7 +101,8 @@ class Pool:
             future.cancel()
 
     def stop(self) -> None:
-        """End all actors."""
+        """End all actors; who still waits for an answer is cancelled."""
+        self._stopped = True
         for slot in self._slots:
             slot.actor.kill()
 
@@ -139,6 +141,8 @@ class Pool:
     async def _replace(self, slot: Slot, error: BaseException) -> None:
         """A new process in the place of a dead one, brought to the pool's state."""
         while True:
+            if self._stopped:  # it did not die, it was ended
+                raise asyncio.CancelledError
             slot.deaths += 1
             decision = after_death(slot.deaths, self.max_restarts)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -149,6 +153,8 @@ class Pool:
             self.reporter.emit(ActorReplaced(f"{self.role}/{slot.index}", slot.deaths, reason))
             slot.actor.kill()
             await asyncio.sleep(decision.after_s)
+            if self._stopped:
+                raise asyncio.CancelledError
             slot.incarnation += 1
             slot.actor = self._started(f"{self.role}/{slot.index}.{slot.incarnation}", slot.index)
             try:

@@ -128,7 +128,7 @@ class Scheduler:
         """Wait until the tables of a window are in storage. Raises what kept them out of it."""
         for s in slices:
             if (task := self._commits.get((s.iteration, s.shard))) is not None:
-                await task
+                await asyncio.shield(task)
         done = [key for key, task in self._commits.items() if task.done() and task.exception() is None]
         for key in done:
             del self._commits[key]
@@ -158,7 +158,7 @@ class Scheduler:
         key = iteration, shard
         try:
             if key in self._commits:
-                await self._commits[key]
+                await asyncio.shield(self._commits[key])  # who waits may be stopped; the commit goes on
             commit = self.storage.find(shard_key("scored", iteration, shard))
             assert commit is not None, f"shard {shard} of iteration {iteration} is trained on but not committed"
             return await self.reader.read(commit)
@@ -272,7 +272,7 @@ class Scheduler:
                 async with gate:
                     if self._next_stage(roles.iteration, shard) == stage:
                         await self._make(roles, shard, stage, None)
-                        await self._commits[roles.iteration, shard]
+                        await asyncio.shield(self._commits[roles.iteration, shard])
 
             try:
                 async with asyncio.TaskGroup() as group:

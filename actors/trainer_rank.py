@@ -9,6 +9,7 @@ import ray
 import torch
 
 from xpo_ray.actors.trainer_verbs import TrainerVerbs
+from xpo_ray.devices import own_device
 from xpo_ray.group.publishing import publish
 from xpo_ray.group.ranks import Ranks, open_store
 from xpo_ray.group.trainer import GroupTrainer
@@ -67,8 +68,8 @@ class TrainerRank(TrainerVerbs):
 
 
 def _device() -> torch.device:
-    """The GPU that Ray gave this process, or the CPU."""
-    if not ray.get_gpu_ids() or not torch.cuda.is_available():
-        return torch.device("cpu")
-    torch.cuda.set_device(0)
-    return torch.device("cuda", 0)
+    """This process's own, which NCCL takes for its messages."""
+    device = own_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

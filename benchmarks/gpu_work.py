@@ -60,10 +60,10 @@ class Shape:
     def operations(self, responses: int) -> float:
         """Of one window, forward and backward; every prompt has so many responses behind it."""
         p, t = self.prompt, self.response
-        read = responses * t
+        read = responses * t  # tokens at the head
         pairs = p * (p + 1) // 2 + responses * (t * p + t * (t + 1) // 2)
-        unread = 3 * self.hidden * self.intermediate * (p + responses * t - read)
-        products = self.layer_weights * (p + responses * t) - unread + self.head_weights * read
+        left_out = 3 * self.hidden * self.intermediate * p
+        products = self.layer_weights * (p + read) - left_out + self.head_weights * read
         return float(self.batch * (6 * products + 12 * self.layers * self.heads * self.head_size * pairs))
 
 

@@ -4,12 +4,16 @@ Where roles take turns on the same GPUs the driver puts it to sleep; the next st
 a CPU nothing moves.
 """
 
+import time
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xpo_ray.devices import CPU, emptied
+
+TRIES, WAIT_S = 30, 0.5
+"""How often, and how far apart, a trainer looks for room on a GPU that others are leaving."""
 
 
 class Offload:
@@ -37,13 +41,26 @@ class Offload:
         emptied(self._home)
 
     def wake(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Back to where they compute; an optimizer that was made anew meanwhile has no state yet."""
-        if self._asleep:
-            _lay_model(model, self._home)
-            present = {id(state) for state in optimizer.state.values()}
-            self._moved = [(state, name) for state, name in self._moved if id(state) in present]
-            self._lay(self._home)
-            self._moved, self._asleep = [], False
+        """Back to where they compute; an optimizer that was made anew meanwhile has no state yet. Where there is no room, those
+        who had the GPU may still be leaving it: a process that was ended keeps its memory for some seconds."""
+        tries = 0
+        while self._asleep:
+            try:
+                self._wake(model, optimizer)
+            except torch.OutOfMemoryError:
+                tries += 1
+                if tries == TRIES:
+                    raise
+                emptied(self._home)
+                time.sleep(WAIT_S)
+
+    def _wake(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """May be done again where it was broken off."""
+        _lay_model(model, self._home)
+        present = {id(state) for state in optimizer.state.values()}
+        self._moved = [(state, name) for state, name in self._moved if id(state) in present]
+        self._lay(self._home)
+        self._moved, self._asleep = [], False
 
     def _lay(self, device: torch.device) -> None:
         for state, name in self._moved:

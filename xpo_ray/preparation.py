@@ -19,6 +19,7 @@ from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.engine import check_served
+from xpo_ray.plan.processes import engines_on_gpu
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
@@ -89,13 +90,14 @@ def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
     """The spec with the engine that draws here, and whether there is a GPU. Raises SpecError where it cannot draw."""
     import torch
 
-    gpu = torch.cuda.is_available() and spec.resources.gpus != 0
-    engine = resolve_engine(spec, gpu=gpu and spec.resources.engine_gpus != 0)
+    gpus = torch.cuda.device_count()
+    draws_on_gpu = engines_on_gpu(spec, gpus)
+    engine = resolve_engine(spec, gpu=draws_on_gpu)
     sampling = spec.sampling.model_copy(update={"engine": engine})
     spec = spec.model_copy(update={"sampling": sampling})
     if engine == "vllm":
-        check_served(spec, gpu=gpu)
-    return spec, gpu
+        check_served(spec, gpu=draws_on_gpu)
+    return spec, gpus > 0 and spec.resources.gpus != 0
 
 
 def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:

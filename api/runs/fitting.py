@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from xpo_ray.api.cluster.capacity import GIB
+from xpo_ray.api.runs.reservations import cluster_gpus
 from xpo_ray.api.services import Services
 from xpo_ray.errors import JudgeError, ModelError
 from xpo_ray.plan import Machine, Plan, plan, planning, this_machine
@@ -19,21 +20,23 @@ def check_fits(services: Services, spec: RunSpec, reservation: Reservation) -> N
     """Raises DoesNotFit where what is certain is more than there is; SpecError where it asks for GPUs beyond its reservation. A
     model that cannot be read now is told of when the attempt starts: it may be there by then."""
     with suppress(ModelError, JudgeError):
-        planning.check_fits(spec, machine_of_runs(services, reservation))
+        planning.check_fits(spec, machine_of_runs(services, spec, reservation))
 
 
 def planned(services: Services, spec: RunSpec, reservation: Reservation) -> Plan:
     """The plan of a run of the service. Raises a UserError where it could not start, DoesNotFit where it cannot fit."""
-    made = plan(spec, machine=machine_of_runs(services, reservation))
+    made = plan(spec, machine=machine_of_runs(services, spec, reservation))
     made.check()
     return made
 
 
-def machine_of_runs(services: Services, reservation: Reservation) -> Machine:
-    """This machine, or what is known of the cluster that was joined; with the GPUs that the run reserves."""
+def machine_of_runs(services: Services, spec: RunSpec, reservation: Reservation) -> Machine:
+    """This machine, or what is known of the cluster that was joined; with the GPUs that the run reserves. While nobody knows
+    how many there are, it reserves none, and those that its spec counts are taken to be there."""
     own = this_machine(is_the_runs=services.settings.ray_address is None)
-    there = replace(own, gpus=int(reservation.gpus), gpu_memory=own.gpu_memory if own.is_the_runs else None)
-    return there if own.is_the_runs else replace(there, cluster_memory=_cluster_memory(services))
+    unknown = reservation.gpus == 0 and cluster_gpus(services) is None
+    there = replace(own, gpus=(spec.resources.gpus or 0) if unknown else int(reservation.gpus))
+    return there if own.is_the_runs else replace(there, gpu_memory=None, cluster_memory=_cluster_memory(services))
 
 
 def _cluster_memory(services: Services) -> int | None:

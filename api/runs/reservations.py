@@ -46,7 +46,8 @@ def cluster_gpus(services: Services) -> int | None:
 
 
 def may_take(spec: dict[str, Any], gpus: float) -> dict[str, Any]:
-    """The resolved spec of a run, which takes no more GPUs than it has reserved."""
+    """The resolved spec of a run, which takes no more GPUs than it has reserved. One that reserved none was submitted when the
+    service knew of none, or computes on none: it stays as it is."""
     if gpus < 1:
         return spec
     asked = spec["resources"].get("gpus")

@@ -138,3 +138,25 @@ def test_what_an_actor_remarks_again_and_again_is_told_once() -> None:
 
     asyncio.run(scene())
     assert heard.of(Warned) == [Warned("slow", "it goes the long way")]
+
+
+@pytest.mark.parametrize("dies_before", [False, True])
+def test_a_pool_that_is_stopped_puts_nobody_in_the_place_of_its_actors(dies_before: bool) -> None:
+    heard = Heard()
+
+    async def scene() -> int:
+        pool = pool_of(heard, 1, 1)
+        await pool.each("prepare")
+        call = asyncio.create_task(pool.call("work", 60.0))
+        await asyncio.sleep(0.1)
+        if dies_before:
+            pool._slots[0].actor.kill()
+            while not heard.events:
+                await asyncio.sleep(0.01)
+        pool.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return pool._slots[0].incarnation
+
+    assert asyncio.run(scene()) == 0
+    assert len(heard.of(ActorReplaced)) == dies_before

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tests.tiny import tiny_tokenizer
 from tests.xpo_ray.judges.pairrm.worlds import hf_folder
-from xpo_ray.devices import CPU, computing_on
+from xpo_ray.devices import CPU, computing_on, own_device
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges import Comparison, Message, Response
 from xpo_ray.judges.pairrm.judge import PairRMRanker
@@ -55,6 +55,7 @@ def judged(judge: RewardModel | PairRMRanker) -> list[float]:
 def reward(folder: Path, dtype: Any) -> list[float]:
     judge = RewardModel(RewardModelJudge(kind="reward_model", path=str(folder), dtype=dtype), Path("."))
     assert judge._packed
+    assert judge._model.device == own_device()
     return judged(judge)
 
 
@@ -67,13 +68,11 @@ def pairrm(folder: Path, dtype: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_reward_models_scores_are_those_of_float32_on_the_cpu(
-    reward_folder: Path, device: torch.device, dtype: str
-) -> None:
+@pytest.mark.usefixtures("device")
+def test_a_reward_models_scores_are_those_of_float32_on_the_cpu(reward_folder: Path, dtype: str) -> None:
     with computing_on(CPU):
         expected = reward(reward_folder, "float32")
     assert reward(reward_folder, dtype) == pytest.approx(expected, abs=NEAR[dtype] * max(map(abs, expected)))
-    assert device.type in ("cpu", "cuda")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

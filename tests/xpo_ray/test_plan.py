@@ -12,9 +12,10 @@ from rich.console import Console
 
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
 from tests.xpo_ray.judges.pairrm.worlds import ranker_folder
+from xpo_ray import lanes, linear
 from xpo_ray.errors import DatasetError, ModelError, SpecError
 from xpo_ray.model_files import Architecture, architecture, model_folder, parameters
-from xpo_ray.plan import Plan, plan, render
+from xpo_ray.plan import Plan, memory, plan, render
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.processes import judge_replicas, pool_sizes, trainer_workers
 from xpo_ray.plan.roles import LEAST_LIBRARIES, LEAST_WORKER, LIBRARIES, WORKER, RoleMemory
@@ -603,3 +604,7 @@ def test_a_remote_judge_is_a_small_process(folder: Path) -> None:
     assert [(r.processes, r.parts, r.unknown) for r in of.roles if r.role == "judge"] == [
         (1, {"libraries": WORKER}, None)
     ]
+
+
+def test_numbers_of_modules_that_need_torch_are_the_plans_own() -> None:
+    assert (memory.MOST_PACKED, memory.LEAST_LANE) == (linear.MOST_PACKED, lanes.LEAST_EACH)

@@ -1,7 +1,8 @@
 """The transformers engine: a batch that rows leave when they have ended and that waiting prompts then join.
 
 Every row draws with its own uniform numbers (one per token, from its seed), so a draw does not depend on its neighbours but
-for rounding. What stands beside what follows from the prompts alone, so that the same call gives the same bits.
+for rounding. What stands beside what follows on a CPU from the prompts alone, so that the same call gives the same bits; on a
+GPU from the memory that is free there, too.
 """
 
 from collections.abc import Sequence

@@ -64,11 +64,6 @@ class _Wanted:
         return self.each is not None and self.each >= 1
 
 
-def gpu_shares(spec: RunSpec, gpus: int) -> tuple[GpuShare, ...]:
-    """What each role's processes take of a cluster's GPUs; empty where there are none. Raises SpecError, as gpu_plan."""
-    return gpu_plan(spec, gpus).shares
-
-
 def gpu_plan(spec: RunSpec, gpus: int) -> GpuPlan:
     """Who gets which of a cluster's GPUs. Raises SpecError where the spec asks for more than there are, or for parts that
     do not fit."""

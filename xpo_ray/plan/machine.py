@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from xpo_ray.errors import UserError
@@ -102,11 +103,16 @@ def free_bytes() -> int:
 def _gpu_bytes() -> int | None:
     """Of the smallest GPU, as NVIDIA's tool says; None where it does not."""
     try:
-        told = subprocess.run(QUERY, capture_output=True, text=True, timeout=QUERY_S, check=True).stdout
+        sizes = [int(line) for line in _told_of_gpus().split() if line.isdigit()]
     except (OSError, subprocess.SubprocessError):
         return None
-    sizes = [int(line) for line in told.split() if line.isdigit()]
     return min(sizes) * 2**20 if sizes else None
+
+
+@cache
+def _told_of_gpus() -> str:
+    """What the tool answers, which takes it a second: the same for the life of a process. A failure is not kept."""
+    return subprocess.run(QUERY, capture_output=True, text=True, timeout=QUERY_S, check=True).stdout
 
 
 def _free_in(folder: Path) -> int:

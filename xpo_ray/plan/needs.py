@@ -1,6 +1,7 @@
 """What one process needs of the memory that it computes in, part by part: how much at most, and how much certainly.
 
-xpo_ray.plan.memory makes them from the formulas; whether they lie in the machine's memory or on a GPU is decided there too.
+xpo_ray.plan.roles makes them from the formulas of xpo_ray.plan.memory, and decides whether they lie in the machine's memory or
+on a GPU.
 """
 
 from collections.abc import Iterable

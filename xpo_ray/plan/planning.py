@@ -15,6 +15,7 @@ from xpo_ray.plan.layouts import LayoutPlan, layout_plans
 from xpo_ray.plan.machine import Machine, this_machine
 from xpo_ray.plan.memory import ModelSize
 from xpo_ray.plan.objects import ObjectStore, object_store
+from xpo_ray.plan.processes import engines_on_gpu
 from xpo_ray.plan.roles import RoleMemory
 from xpo_ray.plan.work import IterationWork, evaluations, iterations, shards_in_flight
 from xpo_ray.spec.data import Source
@@ -135,7 +136,7 @@ def with_engine(spec: RunSpec, machine: Machine) -> RunSpec:
     """The spec with the engine that draws there, as far as this installation tells."""
     if spec.sampling.engine != "auto":
         return spec
-    engine = resolve_engine(spec, gpu=True) if machine.gpus else "transformers"
+    engine = resolve_engine(spec, gpu=engines_on_gpu(spec, machine.gpus))
     return spec.model_copy(update={"sampling": spec.sampling.model_copy(update={"engine": engine})})
 
 
@@ -200,7 +201,7 @@ def _notes(spec: RunSpec, prompts: int | None, size: ModelSize, work: tuple[Iter
 
 def _engine_notes(spec: RunSpec, planned: RunSpec, machine: Machine) -> list[str]:
     """What `auto` stands for where that depends on the installation."""
-    if spec.sampling.engine != "auto" or machine.gpus == 0 or planned.sampling.engine == "vllm":
+    if spec.sampling.engine != "auto" or planned.sampling.engine == "vllm" or not engines_on_gpu(spec, machine.gpus):
         return []
     return [
         "sampling.engine: auto takes the transformers engine with what is installed here; where the run has vLLM, plan with "

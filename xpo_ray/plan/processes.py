@@ -96,6 +96,11 @@ def engine_gpus(spec: RunSpec) -> float | None:
     return float(parallel) if asked is None and parallel > 1 else asked
 
 
+def engines_on_gpu(spec: RunSpec, gpus: int) -> bool:
+    """Whether engines compute on the GPUs that there are."""
+    return gpus > 0 and spec.resources.gpus != 0 and spec.resources.engine_gpus != 0
+
+
 def gpus_here() -> int:
     """NVIDIA GPUs of this machine, as its driver lists them, without those that CUDA_VISIBLE_DEVICES hides."""
     there = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))

@@ -13,7 +13,7 @@ from xpo_ray.plan.engine import vllm_kv_cache_bytes
 from xpo_ray.plan.gpus import GpuPlan, GpuShare
 from xpo_ray.plan.memory import BYTES, ModelSize
 from xpo_ray.plan.needs import Need, least_of, most_of
-from xpo_ray.plan.processes import judges, on_gpu, pool_sizes, trainer_workers
+from xpo_ray.plan.processes import judges, pool_sizes, trainer_workers
 from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.run import RunSpec
 
@@ -228,9 +228,9 @@ def _judge_role(place: Place, role: str, judge: JudgeSpec, processes: int) -> Ro
     unknown = ", ".join(dict.fromkeys(what for _, what in held if what is not None)) or None
     if parts["libraries"] == WORKER and place.of(role) is None:
         return RoleMemory(role, processes, parts, unknown, {"libraries": LEAST_WORKER})
-    share = 1 if on_gpu(place.spec, judge) and place.of(role) is not None else processes  # of a file's pages
+    sharing = processes if place.of(role) is None else 1  # a file's pages
     needs = [
-        Need(name, size, size // share if name in HELD else 0) for name, size in parts.items() if name != "libraries"
+        Need(name, size, size // sharing if name in HELD else 0) for name, size in parts.items() if name != "libraries"
     ]
     return _placed(place, role, processes, needs, unknown)
 

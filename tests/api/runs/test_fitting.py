@@ -73,3 +73,18 @@ def test_a_validation_carries_both_layouts_and_the_object_store(
     assert [(each["layout"], each["chosen"]) for each in plan["layouts"]] == [("dedicated", True), ("colocated", False)]
     assert 0 < plan["least_memory_bytes"] < plan["memory_bytes"]
     assert plan["object_store"]["parts"]["shards"] > 0
+
+
+def test_while_nobody_knows_the_clusters_gpus_a_run_that_counts_them_is_taken(
+    api: TestClient, services: Services, submitter: Headers, tmp_path: Path
+) -> None:
+    services.settings = services.settings.model_copy(update={"cluster_gpus": None})
+    assert services.settings.ray_address is not None
+    asked = submission(tmp_path, "small")
+    asked["spec"]["resources"] = {"gpus": 2}
+    for path in ("/v1/runs", "/v1/runs/validate"):
+        answer = api.post(path, json=asked, headers=submitter)
+        assert answer.status_code in (200, 201), answer.text
+    services.totals = Totals(cpus=8, gpus=1)
+    refused = api.post("/v1/runs", json=asked, headers=submitter)
+    assert "resources.gpus is 2, there is 1" in refused.json()["detail"]

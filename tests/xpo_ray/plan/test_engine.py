@@ -8,7 +8,10 @@ import pytest
 
 from tests.tiny import tiny_model_folder
 from xpo_ray.errors import SpecError
+from xpo_ray.generation.installed import resolve_engine
 from xpo_ray.plan.engine import check_served, vllm_settings
+from xpo_ray.plan.machine import GIB, Machine
+from xpo_ray.plan.planning import with_engine
 from xpo_ray.spec import RunSpec
 
 
@@ -91,3 +94,12 @@ def test_a_cache_too_small_for_one_sequence_is_refused(folder: Path) -> None:
             SpecError, match=rf"one sequence of 250 tokens are {kib / 2**20:.3g} GiB, each engine process has"
         ):
             check_served(spec(folder, resources={"engine_kv_cache_gib": (kib - 1) / 2**20}), gpu=gpu)
+
+
+@pytest.mark.parametrize(("resources", "gpu"), [({}, True), ({"engine_gpus": 0}, False), ({"gpus": 0}, False)])
+def test_the_plan_takes_the_engine_that_the_run_will_take_with_its_resources(
+    folder: Path, resources: dict[str, Any], gpu: bool
+) -> None:
+    machine = Machine(cores=8, memory=GIB, free_memory=GIB, shared_memory=GIB, disk=GIB, gpus=2)
+    auto = spec(folder, sampling={"engine": "auto"}, resources=resources)
+    assert with_engine(auto, machine).sampling.engine == resolve_engine(auto, gpu=gpu)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from xpo_ray.errors import SpecError
-from xpo_ray.plan.gpus import GpuPlan, gpu_plan, gpu_shares
+from xpo_ray.plan.gpus import GpuPlan, gpu_plan
 from xpo_ray.plan.processes import engine_replicas, judge_replicas, pool_sizes, trainer_workers
 from xpo_ray.spec import RunSpec
 
@@ -122,7 +122,8 @@ def test_no_gpu_is_given_away_twice_and_processes_are_those_of_the_pools(layout:
 
 
 def test_the_recipes_eight_of_each_role_take_turns_on_eight_gpus() -> None:
-    shares = gpu_shares(spec(**TURNS, engine_replicas=8, judge_replicas=8, trainer_workers=8, evaluated=False), 8)
+    recipe = spec(**TURNS, engine_replicas=8, judge_replicas=8, trainer_workers=8, evaluated=False)
+    shares = gpu_plan(recipe, 8).shares
     assert [(s.role, s.processes, s.gpus_each) for s in shares] == [
         ("trainer", 8, 0.3333),
         ("policy", 8, 0.3333),

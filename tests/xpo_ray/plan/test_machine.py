@@ -2,10 +2,12 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from xpo_ray.errors import UserError
+from xpo_ray.plan import machine as machines
 from xpo_ray.plan.machine import GIB, Machine, this_machine
 
 BIG = Machine(cores=64, memory=512 * GIB, free_memory=400 * GIB, shared_memory=256 * GIB, disk=1000 * GIB)
@@ -55,3 +57,18 @@ def test_gpus_that_are_told_are_those_of_another_machine() -> None:
     assert here.with_gpus(0, None).gpu_memory is None
     with pytest.raises(UserError, match="say how many to plan for with --gpus N"):
         BIG.with_gpus(None, 80.0)
+
+
+def test_gpus_are_as_large_as_the_smallest_and_are_asked_until_they_have_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines._told_of_gpus.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machines._gpu_bytes() is None  # there is no such tool
+    tool = tmp_path / machines.QUERY[0]
+    tool.write_text("#!/bin/sh\necho 81559\necho 24576\n")
+    tool.chmod(0o755)
+    assert machines._gpu_bytes() == 24 * GIB
+    tool.unlink()
+    assert machines._gpu_bytes() == 24 * GIB
+    machines._told_of_gpus.cache_clear()
