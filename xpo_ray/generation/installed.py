@@ -45,11 +45,11 @@ def vllm_fault() -> str | None:
 
 def resolve_engine(spec: RunSpec, *, gpu: bool) -> EngineName:
     """The engine that draws: `auto` is vLLM where there is a GPU and a vLLM of the tested range. Raises SpecError."""
-    if spec.sampling.engine == "transformers":
+    if spec.sampling.engine == "transformers" or (spec.sampling.engine == "auto" and not gpu):
         return "transformers"
     fault = vllm_fault() or _unfit(spec, gpu=gpu)
     if spec.sampling.engine == "auto":
-        return "vllm" if gpu and fault is None else "transformers"
+        return "vllm" if fault is None else "transformers"
     if fault is not None:
         raise SpecError(f"sampling.engine vllm: {fault}, or set sampling.engine: transformers")
     return "vllm"

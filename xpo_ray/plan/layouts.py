@@ -59,6 +59,8 @@ def layout_plans(spec: RunSpec, size: ModelSize, cores: int, gpus: int) -> tuple
     chosen = spec.resources.layout
     other: Layout = "colocated" if chosen == "dedicated" else "dedicated"
     first = _layout_plan(spec, size, cores, gpus, chosen, chosen=True)
+    if gpus == 0:  # nothing but GPUs is shared in turns
+        return first, replace(first, layout=other, chosen=False)
     try:
         return first, _layout_plan(spec, size, cores, gpus, other, chosen=False)
     except SpecError as error:
