@@ -46,6 +46,7 @@ def enqueue(
     """The row and its first event, in the caller's transaction; `plain`: the resolved spec as JSON has it. Raises Refusal where
     a quota is used up."""
     now = services.clock()
+    place = _place(connection, services, {"priority": asked.priority, "now": now, "run_id": run_id})
     check_active_runs(connection, caller)
     _check_webhooks(connection, caller, asked.webhooks)
     values: dict[str, Any] = dict(
@@ -85,20 +86,20 @@ def enqueue(
         "payload": told,
     }
     connection.execute(NEW_EVENT, first)
-    return view_of_new(values, _place(connection, services, {"priority": asked.priority, "now": now, "run_id": run_id}))
+    return view_of_new(values, place)
 
 
 def _place(connection: Connection, services: Services, new: dict[str, Any]) -> int:
-    """The place in the queue of a run that is in it; Refusal where the queue is too long with it. Last in the transaction, as
-    near the limit nobody else can queue a run from here to its end."""
+    """The place in the queue that a new run will have; Refusal where the queue is full. Near the limit nobody else can queue a
+    run from here to the end of the transaction."""
     most = services.settings.limits.queued_runs
     if not services.database.on_sqlite:
         near = connection.execute(QUEUED, new).one().queued + SPARE > most
         lock = func.pg_advisory_xact_lock if near else func.pg_advisory_xact_lock_shared
         connection.execute(select(lock(LOCK)))  # whoever goes alone waits for those that share
     queued, before = connection.execute(QUEUED, new).one()
-    if queued > most:
-        raise _full(f"{queued - 1} runs are queued, the service takes {most}")
+    if queued >= most:
+        raise _full(f"{queued} runs are queued, the service takes {most}")
     return int(before) + 1
 
 

@@ -43,13 +43,14 @@ def _submitted(asked: Submission, services: Services, once: Idempotency, caller:
         spec = resolved(services, asked.spec, asked.secrets, run_id)
         asked = asked.model_copy(update={"reservation": reserved(services, spec, asked.reservation)})
         check_fits(services, spec, asked.reservation)
+        plain = spec.model_dump(mode="json")
     except (Refusal, UserError, OSError):
         if (before := once.earlier(services, caller)) is not None:  # what was taken before is not refused now
             return before
         raise
 
     def effect(connection: Connection) -> RunView:
-        return enqueue(connection, services, caller, run_id, asked, spec.model_dump(mode="json"))
+        return enqueue(connection, services, caller, run_id, asked, plain)
 
     answer = once.answer(services, caller, effect)
     if not replayed(answer):
