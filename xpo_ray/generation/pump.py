@@ -135,7 +135,7 @@ class Pump:
                 ids.append(name)
                 self._living[name] = batch, i
         except Exception as error:  # noqa: BLE001 - vLLM has several of its own; none of them harms the engine
-            batch.done.set_exception(ValueError(f"vLLM refuses a request: {error}"))
+            batch.done.set_exception(_caused(ValueError(f"vLLM refuses a request: {error}"), error))
             for name in ids:  # without the refused one, the others of its call are of no use
                 del self._living[name]
             llm.llm_engine.abort_request(ids)
@@ -159,7 +159,7 @@ class Pump:
         waiting |= {id(order): order.done for order in self._ahead}
         for done in waiting.values():
             if not done.done():
-                done.set_exception(EngineBroken(f"the engine failed: {type(error).__name__}: {error}"))
+                done.set_exception(_caused(EngineBroken(f"the engine failed: {type(error).__name__}: {error}"), error))
 
 
 def _settle(change: Change, llm: LLM) -> None:
@@ -169,5 +169,12 @@ def _settle(change: Change, llm: LLM) -> None:
     except Exception as error:
         if not getattr(llm.llm_engine.model_executor, "is_failed", False):
             return change.done.set_exception(error)
-        change.done.set_exception(EngineBroken(f"the engine has lost a process: {type(error).__name__}: {error}"))
+        broken = EngineBroken(f"the engine has lost a process: {type(error).__name__}: {error}")
+        change.done.set_exception(_caused(broken, error))
         raise
+
+
+def _caused(told: Exception, by: Exception) -> Exception:
+    """What one who waits in another thread is told, with the traceback of what was behind it."""
+    told.__cause__ = by
+    return told

@@ -76,11 +76,8 @@ def test_the_first_twenty_steps_have_the_losses_of_one_worker(two: Together, mod
     assert [m["loss"] for m in found] == pytest.approx([one.step(*s).metrics["loss"] for s in given], rel=1e-5)
 
 
-@pytest.mark.parametrize("spec", [SPEC, TIGHT], ids=["together", "one by one"])
-def test_one_step_of_sgd_gives_the_parameters_of_one_worker(
-    two: Together, model_folder: Path, spec: TrainingSpec
-) -> None:
-    table, origin = shard(RICH, model_folder), model(model_folder)
+def by_one_step_of_sgd(two: Together, spec: TrainingSpec, origin: ModelSpec, table: pa.Table) -> tuple[Any, Any, Any]:
+    """Weights before a step, behind it in one worker, and behind it in two."""
     one = alone(spec, origin)
     one.optimizer = torch.optim.SGD(one.model.parameters(), lr=RATE)  # type: ignore[assignment]
     two.all(work.make, "sgd", spec, origin)
@@ -89,8 +86,16 @@ def test_one_step_of_sgd_gives_the_parameters_of_one_worker(
     step = (order(whole(table), rate=0.1), [table])
     one.step(*step)
     two.all(work.steps, "sgd", [step])
-    assert differ(one.weights(), before) > 1e-3
-    assert differ(two.all(work.weights, "sgd")[0], one.weights()) < 1e-7
+    return before, one.weights(), two.all(work.weights, "sgd")[0]
+
+
+@pytest.mark.parametrize("spec", [SPEC, TIGHT], ids=["together", "one by one"])
+def test_one_step_of_sgd_gives_the_parameters_of_one_worker(
+    two: Together, model_folder: Path, spec: TrainingSpec
+) -> None:
+    before, mine, theirs = by_one_step_of_sgd(two, spec, model(model_folder), shard(RICH, model_folder))
+    assert differ(mine, before) > 1e-3
+    assert differ(theirs, mine) < 1e-7
 
 
 @pytest.mark.parametrize("spec", [SPEC, TIGHT], ids=["together", "one by one"])
@@ -264,21 +269,12 @@ def test_in_bfloat16_one_step_of_sgd_moves_the_weights_where_one_worker_moves_th
     two: Together, model_folder: Path
 ) -> None:
     table, origin = shard(RICH, model_folder, "bfloat16"), model(model_folder, dtype="bfloat16")
-    one = alone(SPEC, origin)
-    one.optimizer = torch.optim.SGD(one.model.parameters(), lr=RATE)  # type: ignore[assignment]
-    two.all(work.make, "half sgd", SPEC, origin)
-    two.all(work.use_sgd, "half sgd", RATE)
-    before = one.weights()
-    step = (order(whole(table), rate=0.1), [table])
-    one.step(*step)
-    two.all(work.steps, "half sgd", [step])
-    mine, theirs = one.weights(), two.all(work.weights, "half sgd")[0]
+    before, mine, theirs = by_one_step_of_sgd(two, SPEC, origin, table)
     assert {w.dtype for w in theirs.values()} == {torch.float32}
     moved = torch.cat([(mine[n] - before[n]).flatten() for n in mine])
     apart = torch.cat([(mine[n] - theirs[n]).flatten() for n in mine])
-    assert (
-        float(apart.norm() / moved.norm()) < 0.02
-    )  # bfloat16 rounds a gradient to 0.4 %, and micro-batches are others
+    # bfloat16 rounds a gradient to 0.4 %, and micro-batches are others
+    assert float(apart.norm() / moved.norm()) < 0.02
 
 
 def test_layers_that_are_computed_again_give_the_same_step(two: Together, model_folder: Path) -> None:
