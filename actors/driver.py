@@ -14,10 +14,11 @@ from pathlib import Path
 
 from xpo_ray.actors.cast import CAST, Cast
 from xpo_ray.actors.placement import Cluster, check_gpus, connect_run, starts_ray
+from xpo_ray.actors.ray_start import session_folder
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
-from xpo_ray.errors import JudgeUnreachable, Stopped, Superseded
+from xpo_ray.errors import JudgeUnreachable, RunFailed, Stopped, Superseded, UserError
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.orders import Orders
@@ -46,13 +47,16 @@ async def iterate(run: Run) -> None:
 def run_foreground(
     prepared: Prepared, *, resume: bool, reporter: Reporter, profile: bool = False, cast: Cast = CAST
 ) -> Result:
-    """Run to the end in this process, on the Ray of the spec's resources. Raises RunFailed or UserError.
+    """Run to the end in this process, on the Ray of the spec's resources. Raises UserError before anything is written, RunFailed
+    afterwards.
 
     With `profile` the attempt's folder gets profile.json: where each second of each role went."""
     spec = prepared.spec
     root = Path(spec.output.path)
     check_exports(spec.exports)
     check_gpus(spec)
+    if starts_ray(spec.resources):
+        session_folder()
     check_output(root, prepared.identity, resume=resume)
     if (finished := read_result(root)) is not None:
         return finished
@@ -60,6 +64,8 @@ def run_foreground(
     joined = partial(connect_run, spec, attempt.run_id, _store(prepared))
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
+    except UserError as error:
+        raise RunFailed(str(error)) from error
     finally:
         attempt.close()
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 
+from xpo_ray.actors.constructors import answering
+from xpo_ray.actors.ray_start import begun, session_folder
 from xpo_ray.actors.watchdog import PULSE
 from xpo_ray.errors import SpecError
 from xpo_ray.plan.gpus import gpu_plan
@@ -59,7 +61,7 @@ class Cluster:
 def join(namespace: str) -> Cluster:
     """Join the cluster that runs this process as a job."""
     logging.getLogger("ray").setLevel(logging.ERROR)
-    context = ray.init(namespace=namespace, log_to_driver=True, logging_level=logging.ERROR)
+    context = begun(namespace=namespace, log_to_driver=True, logging_level=logging.ERROR)
     return Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else None, owned=True)
 
 
@@ -77,8 +79,10 @@ def connect(resources: ResourcesSpec, namespace: str, object_store: int | None =
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": namespace}
     if resources.ray_address is None:
         options |= {"include_dashboard": resources.dashboard, "object_store_memory": object_store}
+        if (folder := session_folder()) is not None:
+            options["_temp_dir"] = folder
     logging.getLogger("ray").setLevel(logging.ERROR)
-    context = ray.init(address=resources.ray_address or "local", **options)
+    context = begun(address=resources.ray_address or "local", **options)
     url = context.dashboard_url if resources.dashboard else None
     return Cluster(f"http://{url}" if url else None, owned=True)
 
@@ -118,7 +122,8 @@ def start_actor(
     asks: dict[str, Any] | None = None,
     secrets: Sequence[str] = (),
 ) -> Any:
-    """An actor with a readable name, no restarts and no retries of its own: pools decide about both. `pulse`: its method of
+    """An actor with a readable name, no restarts and no retries of its own: pools decide about both. What its constructor raises
+    is what its methods raise. `pulse`: its method of
     that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `lanes`:
     calls that it works on at once, each in a thread. `asks`: options of Ray about where it runs and with what; default:
     anywhere, with nothing; one that asks for no GPU sees none. `secrets`: variables of this process that it needs beside
@@ -131,6 +136,7 @@ def start_actor(
     if lanes > 1:
         options["max_concurrency"] = lanes
     names = [*os.environ.get(SECRET_NAMES, "").split(","), *secrets]
+    cls = answering(cls)
     if known := {n: os.environ[n] for n in names if n in os.environ}:
         cls, args = _knowing(cls), (known, *args)
     made = ray.remote(concurrency_groups={PULSE: 1})(cls) if pulse else ray.remote(cls)

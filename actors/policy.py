@@ -18,6 +18,7 @@ import torch
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw
 from xpo_ray.candidates import drawn_table
+from xpo_ray.canary import Examined
 from xpo_ray.chat import Chat
 from xpo_ray.evaluation.draws import add_base, draw_held_out
 from xpo_ray.generation.engine import DrawContext, Sampling
@@ -106,6 +107,10 @@ class PolicyActor:
         with whole_or_gone():
             self.policy.sleep()
         return None, None
+
+    def examined(self, canary_ids: Sequence[int]) -> tuple[None, Examined]:
+        """A look at the weights, where the canary is not the trainer's."""
+        return None, self.policy.examined(canary_ids)
 
     def ready(self) -> tuple[None, dict[str, Any]]:
         """Process id and threads, once the process is up."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
+from xpo_ray.actors.constructors import refuse_unmade
 from xpo_ray.actors.summary import Summary
 from xpo_ray.actors.watchdog import ActorHung, Deadlines, Watched
 from xpo_ray.decisions import GiveUp, after_death
@@ -121,6 +122,7 @@ class Pool:
             except RayError as error:
                 if not is_death(error):
                     raise
+                refuse_unmade(f"{self.role}/{slot.index}", error)
                 async with slot.mending:  # of several calls that one death ended, the first sees to it
                     if slot.incarnation == incarnation:
                         await self._replace(slot, error)
@@ -165,6 +167,7 @@ class Pool:
             except RayError as again:
                 if not is_death(again):
                     raise
+                refuse_unmade(f"{self.role}/{slot.index}", again)
                 error = again
                 continue
             return

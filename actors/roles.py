@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xpo_ray.actors.cast import CAST, Cast
@@ -22,6 +23,7 @@ from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.scheduler import IterationRoles
 from xpo_ray.actors.watchdog import Deadlines, Watched
 from xpo_ray.algorithms import Row, reference_version, row_of_iteration
+from xpo_ray.canary import Examined, canary_fault
 from xpo_ray.decisions import canary_agrees
 from xpo_ray.errors import CanaryMismatch
 from xpo_ray.plan.processes import engine_threads, judge_replicas, lanes, pool_sizes
@@ -34,6 +36,8 @@ from xpo_ray.storage import Storage
 Asks = dict[str, Any]
 Start = Callable[[str, Asks], Any]
 """(name, options of Ray) → a role's actor."""
+Examine = Callable[[], Awaitable[list[Examined]]]
+"""→ what the replicas that have answered see of their weights."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Roles:
             return
         self._holds[pool.role] = weights
         answers = await pool.each("load", weights.source, weights.ref, self.canary_ids)
-        self._check(pool.role, weights, answers)
+        await self._check(pool.role, weights, answers, partial(pool.each, "examined", self.canary_ids))
 
     async def of_iteration(
         self, iteration: int, policy: Weights, published: Callable[[int], WeightSource]
@@ -138,6 +142,10 @@ class Roles:
             await self.hold(pool, Weights(self._reference_source(row, version, published)))
         ahead = row.reference == "fixed"
         return IterationRoles(iteration, row, self.policy, iteration - 1, pool, version, self.judge, ahead)
+
+    async def _examined(self, actor: Watched) -> list[Examined]:
+        _, examined = await actor.call("examined", (self.canary_ids,))
+        return [examined]
 
     def _reference_pool(self, row: Row, version: int) -> Pool:
         if row.reference == "previous":
@@ -159,17 +167,19 @@ class Roles:
         async def prepare(actor: Watched) -> None:
             if (weights := self._holds.get(role)) is not None:
                 _, answer = await actor.call("load", (weights.source, weights.ref, self.canary_ids))
-                self._check(role, weights, [answer])
+                await self._check(role, weights, [answer], partial(self._examined, actor))
 
         return prepare
 
-    def _check(self, role: str, weights: Weights, answers: Sequence[float]) -> None:
+    async def _check(self, role: str, weights: Weights, answers: Sequence[float], examine: Examine) -> None:
         version, dtype = weights.source.version, self.spec.model.dtype
-        for answer in answers:
+        for place, answer in enumerate(answers):
             if weights.canary is not None and not canary_agrees(answer, weights.canary, dtype):
+                examined = (await examine())[place]
+                same = canary_agrees(examined.plain, weights.canary, dtype)
                 raise CanaryMismatch(
                     f"{role} gives the canary text {answer:.6f} nats per token under version {version}, the trainer gave "
-                    f"{weights.canary:.6f}: the engine does not serve the published weights"
+                    f"{weights.canary:.6f}: {canary_fault(answer, weights.canary, examined, same=same)}"
                 )
         engine = self.spec.sampling.engine
         self.reporter.emit(WeightsServed(role, version, engine, len(answers), answers[0], weights.canary))

@@ -7,6 +7,7 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 
 from xpo_ray.actors.cast import CAST, Cast
+from xpo_ray.actors.constructors import refuse_unmade
 from xpo_ray.actors.placement import start_actor, trainer_threads
 from xpo_ray.actors.places import Places
 from xpo_ray.actors.pools import cause_of, is_death
@@ -120,6 +121,7 @@ class TrainerSeat:
         except RayError as error:
             if not is_death(error):
                 raise
+            refuse_unmade("the trainer", error)
             await self._replace(error)
             raise TrainerDied from error
         finally:

@@ -16,6 +16,7 @@ XpoRayError
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
 │   ├── ActorLost               a role died more often than the limit allows
+│   ├── RayNotStarted           Ray's processes did not come up in time
 │   ├── PlacementFailed         the cluster has no room for the processes of a role
 │   └── DiskFull                there was no room for what was to be written; nothing half-written counts
 ├── GroupBroken (RuntimeError)  a rank of a trainer group has lost the others; the group starts anew
@@ -90,6 +91,10 @@ class LedgerMismatch(RunFailed):
 
 class ActorLost(RunFailed):
     """A role died more often than resources.max_restarts allows."""
+
+
+class RayNotStarted(RunFailed):
+    """Ray's own processes did not come up in time, several times."""
 
 
 class PlacementFailed(RunFailed):

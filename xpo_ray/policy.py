@@ -19,13 +19,14 @@ from transformers import AutoModelForCausalLM
 
 from xpo_ray.adapters import Adapter, averaged, read_adapter
 from xpo_ray.algorithms import Draw
+from xpo_ray.canary import Examined, broken_tensors
 from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import load_model, put_weights
 from xpo_ray.devices import CPU, emptied, own_device
 from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
 from xpo_ray.linear import through_onednn
-from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose
+from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose, plain
 from xpo_ray.scoring import score_references, sequence_logps
 from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.run import RunSpec
@@ -123,6 +124,12 @@ class Policy:
         """Mean log-prob per token of a fixed text, in nats."""
         with torch.no_grad(), self._serving(self.version):
             return canary_logp(self.log_probs, self.scorer, ids, self.spec.model.dtype)
+
+    def examined(self, ids: Sequence[int]) -> Examined:
+        """What the weights give on the plain path, and which of them are not finite."""
+        with torch.no_grad(), self._serving(self.version):
+            given = canary_logp(plain, self.scorer, ids, self.spec.model.dtype)
+            return Examined(given, broken_tensors(self.scorer))
 
     def draw(
         self, work: Sequence[tuple[pa.Table, DrawContext]], draw: Draw, sampling: Sampling

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xpo_ray.adapters import adapter_folder
 from xpo_ray.algorithms import Draw
+from xpo_ray.canary import Examined
 from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import weights_of
 from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
@@ -69,6 +70,12 @@ class ServedPolicy:
     def canary(self, ids: Sequence[int]) -> float:
         """Mean log-prob per token of a fixed text, in nats, as the engine serves it."""
         return self._made().logp(ids)
+
+    def examined(self, ids: Sequence[int]) -> Examined:
+        """What a transformers model with the same weights gives, which the engine does not show."""
+        with self._scoring:
+            assert self.version is not None
+            return self._filled(self.version).examined(ids)
 
     def draw(
         self, work: Sequence[tuple[pa.Table, DrawContext]], draw: Draw, sampling: Sampling
