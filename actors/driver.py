@@ -27,7 +27,7 @@ from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
 from xpo_ray.report.page import FILE_NAME
-from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
+from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee, Warned
 from xpo_ray.results import Result, finish_run, read_result
 from xpo_ray.storage import replace_file, to_json
 
@@ -135,6 +135,8 @@ async def _attempt(
     reporter.emit(
         RunStarted(attempt.run_id, attempt.number, schedule.partitions, schedule.total_steps(), cluster.dashboard)
     )
+    for code, message in prepared.remarks.items():
+        reporter.emit(Warned(code, message))
     for name, read in (("source", prepared.prompts), ("evaluation", prepared.held_out)):
         if read is not None:
             reporter.emit(DataRead(name, **read.counts()))

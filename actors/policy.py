@@ -17,8 +17,8 @@ import torch
 
 from xpo_ray.actors.summary import Summary
 from xpo_ray.algorithms import Draw
-from xpo_ray.candidates import drawn_table
 from xpo_ray.canary import Examined
+from xpo_ray.candidates import drawn_table
 from xpo_ray.chat import Chat
 from xpo_ray.evaluation.draws import add_base, draw_held_out
 from xpo_ray.generation.engine import DrawContext, Sampling

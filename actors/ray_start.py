@@ -18,7 +18,14 @@ from xpo_ray.errors import RayNotStarted, SpecError
 TRIES = 4
 PATIENT = {"RAY_gcs_server_port_wait_time_s": "120", "RAY_gcs_server_request_timeout_seconds": "120"}
 """Ray (2.60) reads them in this process when it starts its own; by itself it waits 30 and 60 seconds."""
-LATE = ("timed out", "Timed out", "Failed to get the system config", "not available", "Failed to connect to GCS", "overloaded")
+LATE = (
+    "timed out",
+    "Timed out",
+    "Failed to get the system config",
+    "not available",
+    "Failed to connect to GCS",
+    "overloaded",
+)
 """How the errors of Ray (2.60) read whose cause may be that its processes have had no time on the processor."""
 LONGEST_SOCKET = 107
 """Bytes of the path of a Unix socket on Linux."""

@@ -21,6 +21,20 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = "gpu" in config.option.markexpr.replace("not gpu", "")
     if GPU.exists() and not asked:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["XPO_RAY_NO_REHEARSAL"] = "1"  # hundreds of tiny runs; tests of rehearsals take it away
+
+
+@pytest.fixture(autouse=True, scope="session")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Verdicts about models are kept apart from the user's."""
+    folder = tmp_path_factory.mktemp("verdicts")
+    before = os.environ.get("XPO_RAY_VERDICTS")
+    os.environ["XPO_RAY_VERDICTS"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["XPO_RAY_VERDICTS"]
+    else:
+        os.environ["XPO_RAY_VERDICTS"] = before
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,7 @@ def canary_fault(engine: float, trainer: float, examined: Examined, *, same: boo
     if examined.broken:
         return f"the weights that the engine holds have NaN or infinity, the trainer's do not: {_list(examined.broken)}"
     if not math.isfinite(engine):
-        return (
-            f"the engine's weights are finite and give {examined.plain:.6f} on the plain path; its own computation overflows"
-        )
+        return f"the engine's weights are finite and give {examined.plain:.6f} on the plain path; its own computation overflows"
     if same:
         return (
             "the engine was given the weights that the trainer published, which give the trainer's number on the plain path; "

@@ -14,6 +14,7 @@ from xpo_ray.errors import ModelError
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 MAX_HEADER_BYTES = 100_000_000
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,35 @@ class Architecture:
     kv_heads: int
     head_dim: int
     vocabulary: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a safetensors file, from its header."""
+
+    file: Path
+    dtype: str
+    """As safetensors writes it: F32, F16, BF16, F8_E4M3, I8, …"""
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+    """Its bytes in the file."""
+
+    @classmethod
+    def of(cls, file: Path, data_at: int, entry: dict[str, Any]) -> "StoredTensor":
+        begin, end = map(int, entry["data_offsets"])
+        return cls(file, str(entry["dtype"]), tuple(map(int, entry["shape"])), data_at + begin, data_at + end)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as it stands. Raises ModelError."""
+    return _json(folder / "config.json", "a model folder needs one")
+
+
+def text_part(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config says of the language model: of one with vision or audio parts its own section."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
 
 
 def model_folder(path: str) -> Path | None:
@@ -69,8 +99,7 @@ def check_tokenizer_files(path: str) -> None:
 
 def architecture(folder: Path) -> Architecture | None:
     """The sizes in config.json; None where its names for them are not known. Raises ModelError."""
-    config = _json(folder / "config.json", "a model folder needs one")
-    config = config.get("text_config", config)
+    config = text_part(read_config(folder))
     layers, hidden = _first(config, "num_hidden_layers", "n_layer"), _first(config, "hidden_size", "n_embd")
     heads, vocabulary = _first(config, "num_attention_heads", "n_head"), _first(config, "vocab_size")
     if layers is None or hidden is None or heads is None or vocabulary is None:
@@ -89,8 +118,7 @@ def architecture(folder: Path) -> Architecture | None:
 def positions(folder: Path) -> int | None:
     """Tokens that a model was made for at most, from config.json; None where it does not say, or stretches them. Raises
     ModelError."""
-    config = _json(folder / "config.json", "a model folder needs one")
-    config = config.get("text_config", config)
+    config = text_part(read_config(folder))
     stretched = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if isinstance(stretched, dict) and stretched.get("rope_type", stretched.get("type", "default")) != "default":
         return None
@@ -104,16 +132,22 @@ def parameters(folder: Path) -> int:
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Every tensor of the folder's safetensors files, from their headers. Raises ModelError."""
-    return {name: shape for file in weight_files(folder) for name, shape in _header(file).items()}
+    return {name: tensor.shape for name, tensor in stored_tensors(folder).items()}
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Every tensor of the folder's safetensors files, and where it lies. Raises ModelError, also where the index names a tensor
+    that its file lacks."""
+    found = {name: tensor for file in weight_files(folder) for name, tensor in _header(file).items()}
+    if lost := sorted(set(_weight_map(folder)) - set(found)):
+        file = folder / _weight_map(folder)[lost[0]]
+        raise ModelError(f"{file}: lacks {lost[0]}, which the index says is there; copy or write the model anew")
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that make up the model: those of the index, or the single file. Raises ModelError."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        shards = _json(index, "write the model anew").get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ModelError(f"{index}: has no weight_map; write the model anew")
+    if shards := _weight_map(folder):
         return [folder / name for name in sorted(set(shards.values()))]
     single = folder / "model.safetensors"
     if single.exists():
@@ -125,7 +159,18 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Tensor → file, of a model in several files; nothing where it has no index."""
+    index = folder / INDEX
+    if not index.exists():
+        return {}
+    shards = _json(index, "write the model anew").get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelError(f"{index}: has no weight_map; write the model anew")
+    return shards
+
+
+def _header(file: Path) -> dict[str, StoredTensor]:
     """The header is its length (8 bytes, little-endian) and JSON: {name: {dtype, shape, data_offsets}}."""
     try:
         with file.open("rb") as stream:
@@ -133,7 +178,12 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
             if not 0 < length <= min(MAX_HEADER_BYTES, file.stat().st_size):
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(stream.read(length))
-        return {name: tuple(map(int, tensor["shape"])) for name, tensor in header.items() if name != "__metadata__"}
+        named = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        tensors = {name: StoredTensor.of(file, 8 + length, entry) for name, entry in named.items()}
+        wanted, there = max((t.end for t in tensors.values()), default=0), file.stat().st_size
+        if wanted > there:
+            raise ValueError(f"its tensors need {wanted} bytes, the file has {there}")
+        return tensors
     except FileNotFoundError as error:
         raise ModelError(f"{file}: missing, though the index names it; copy or write the model anew") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -4,10 +4,12 @@
 temporary file, until the driver that owns the run's folder asks to keep the prompts there.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from xpo_ray.algorithms import row_of_iteration, rows
 from xpo_ray.chat import Chat
@@ -17,10 +19,16 @@ from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
+from xpo_ray.kept_verdicts import KeptVerdicts
+from xpo_ray.model_checks import Remarks, check_model
+from xpo_ray.model_checks.finite import refuse_not_finite
+from xpo_ray.model_checks.positions import check_lengths
+from xpo_ray.model_files import model_folder
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.engine import check_served
 from xpo_ray.plan.processes import engines_on_gpu
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
+from xpo_ray.rehearsal.launch import check_rehearsal
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import Source
@@ -46,6 +54,8 @@ class Prepared:
     """Of the held-out prompts and how they are evaluated: evaluations made in another way are not mixed with these."""
     record: dict[str, Any]
     """What each attempt's record keeps beside versions and spec: the judge's source and whether a GPU is used."""
+    remarks: Remarks = field(default_factory=dict)
+    """What a user is to be warned of before the run begins."""
 
     def keep(self, root: Path) -> "Prepared":
         """The same with its prompts in the folder of the run, where the next attempt finds them."""
@@ -56,6 +66,7 @@ class Prepared:
 def prepare(spec: RunSpec, folder: Path) -> Prepared:
     """Read and check everything. Raises a UserError that names what is wrong; writes nothing."""
     check_judges(spec, folder)
+    remarks = check_model(spec)
     check_adapter(spec.model)
     spec, gpu = _with_engine(spec)
     chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template, spec.model.end_of_turn)
@@ -63,6 +74,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     prompts = _read(spec, spec.data.source, chat, needs_pairs)
     held_out = None if spec.data.evaluation is None else _read(spec, spec.data.evaluation, chat, False)
     schedule = schedule_of(spec, prompts.table.num_rows)
+    remarks |= _tried(spec, [prompts.table, *([] if held_out is None else [held_out.table])])
     fingerprints = {"dataset": prompts.fingerprint, "model": model_fingerprint(spec.model.path)}
     canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
     if len(canary) < 2:
@@ -81,9 +93,17 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     }
     if spec.judge is not None and (content := content_digest(spec.judge, folder)) is not None:
         fingerprints["judge"] = content
-    return Prepared(
-        spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
-    )
+    decided = identity(spec, fingerprints)
+    return Prepared(spec, folder, prompts, held_out, schedule, decided, tuple(canary), held_out_id, record, remarks)
+
+
+def _tried(spec: RunSpec, prompts: list[pa.Table]) -> Remarks:
+    """What the model itself says, which takes longer than a look at its headers. Raises ModelError."""
+    verdicts = KeptVerdicts.of_user()
+    remarks = check_lengths(spec, *prompts)
+    if (folder := model_folder(spec.model.path)) is not None:
+        refuse_not_finite(folder, verdicts)
+    return remarks | check_rehearsal(spec, verdicts)
 
 
 def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:

@@ -65,7 +65,8 @@ def first_answer(cls: type, argument: object, heard: Heard) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("error", "ends_the_run"), [(ModelError("the folder lacks a head"), True), (ImportError("needs bitsandbytes"), False)]
+    ("error", "ends_the_run"),
+    [(ModelError("the folder lacks a head"), True), (ImportError("needs bitsandbytes"), False)],
 )
 def test_what_a_constructor_raised_is_raised_at_the_first_time_with_its_traceback(
     error: Exception, ends_the_run: bool

@@ -63,12 +63,17 @@ def run(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where each second of each role went.")] = False,
+    no_rehearsal: Annotated[
+        bool, typer.Option("--no-rehearsal", help="Begin without trying a small model of the same kind.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a spec to the end in the foreground."""
     from xpo_ray.cli.foreground import run_and_show
 
     _quiet_libraries()
+    if no_rehearsal:
+        os.environ["XPO_RAY_NO_REHEARSAL"] = "1"
     folder = spec_file.resolve().parent
     run_and_show(_load(spec_file, overrides), folder, resume=resume, profile=profile, as_json=as_json)
 
@@ -77,7 +82,9 @@ def run(
 def validate(
     spec_file: SpecFile,
     overrides: Overrides = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Read, check and tokenise every row.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read, check and tokenise every row; rehearse the model.")
+    ] = False,
     rows: Annotated[
         int | None, typer.Option(help="Plan with so many rows, where only a download would tell.", min=1)
     ] = None,

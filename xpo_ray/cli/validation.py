@@ -1,4 +1,6 @@
-"""`xpo-ray validate`: the resolved spec, κ of each iteration, and upper bounds; with --deep every row is read and tokenised."""
+"""`xpo-ray validate`: the resolved spec, κ of each iteration, and upper bounds; with --deep every row is read and
+tokenised, the weights are read for NaN, and the model is rehearsed.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +9,14 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.judges.checks import check_judges
-from xpo_ray.model_files import check_tokenizer_files
+from xpo_ray.model_checks import Remarks, check_model
 from xpo_ray.plan import machine_of, plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
 
@@ -33,15 +36,20 @@ def validate_and_show(
     `known_rows` as in `plan`."""
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
-    check_tokenizer_files(spec.model.path)
+    remarks = check_model(spec)
     planned = plan(spec, known_rows, machine_of(spec).with_gpus(elsewhere.gpus, elsewhere.gpu_memory_gib))
     check_judges(spec, folder)
-    rows = _checked_rows(spec, folder) if deep else None
+    rows, remarks = _checked_rows(spec, folder) if deep else (None, remarks)
     if as_json:
         planned.check()
-        print(
-            json.dumps({"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows}, indent=2)
-        )
+        told = {
+            "spec": _plain(spec),
+            "kappa": kappas(spec),
+            "plan": planned.to_json(),
+            "rows": rows,
+            "warnings": remarks,
+        }
+        print(json.dumps(told, indent=2))
         return
     console = Console()
     text = yaml.safe_dump(_plain(spec), sort_keys=False, allow_unicode=True, width=100)
@@ -50,6 +58,8 @@ def validate_and_show(
     console.print(render(planned))
     if rows is not None:
         console.print(_sentence(rows), highlight=False)
+    for message in remarks.values():
+        console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
     planned.check()
     console.print("[green]valid[/]")
 
@@ -60,13 +70,13 @@ def kappas(spec: RunSpec) -> list[float]:
     return values[:1] if len(set(values)) == 1 else values
 
 
-def _checked_rows(spec: RunSpec, folder: Path) -> dict[str, Any]:
+def _checked_rows(spec: RunSpec, folder: Path) -> tuple[dict[str, Any], Remarks]:
     from xpo_ray.preparation import prepare
 
     prepared = prepare(spec, folder)
     sets = {"source": prepared.prompts, "evaluation": prepared.held_out}
     counts: dict[str, Any] = {name: s.counts() for name, s in sets.items() if s is not None}
-    return counts | {"steps": prepared.schedule.total_steps()}
+    return counts | {"steps": prepared.schedule.total_steps()}, prepared.remarks
 
 
 def _sentence(rows: dict[str, Any]) -> str:

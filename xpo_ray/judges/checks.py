@@ -13,12 +13,16 @@ from xpo_ray.judges.python import check_python_judge, source_digest
 from xpo_ray.judges.remote.prompt_text import prompt_text, template_text
 from xpo_ray.judges.remote.templates import template_of
 from xpo_ray.judges.remote.token import token_of
+from xpo_ray.model_checks.adapters import refuse_adapters
+from xpo_ray.model_checks.heads import CLASSIFIERS
 from xpo_ray.model_files import model_folder, tensor_shapes
 from xpo_ray.spec.judge import JudgeSpec, PairRMJudge, RewardModelJudge, SingleJudge, single_judges
 from xpo_ray.spec.loading import digest
 from xpo_ray.spec.remote_judge import HttpJudge, LlmJudge
 from xpo_ray.spec.run import RunSpec
 
+DEFAULT_LABELS = 2
+"""Of a config that names none (transformers 5.19)."""
 DECIDED_BY_CONTENT = ("reward_model", "pairrm", "http", "llm")
 """Kinds whose files decide the result beside their fields: models, and the templates of what is sent to an endpoint."""
 
@@ -116,6 +120,8 @@ def _check_remote(spec: HttpJudge | LlmJudge) -> None:
 def _check_reward_model(spec: RewardModelJudge) -> None:
     try:
         folder = model_folder(spec.path)
+        if folder is not None:
+            refuse_adapters(folder, "judge.path")
     except ModelError as error:
         raise JudgeError(f"reward_model path: {error}") from error
     if folder is None:
@@ -128,6 +134,32 @@ def _check_reward_model(spec: RewardModelJudge) -> None:
     if not any(folder.glob("*.safetensors")):
         raise JudgeError(
             f"reward model {folder} has no *.safetensors; save it with save_pretrained(safe_serialization=True)"
+        )
+    refuse_other_outputs(spec.path, read_json(folder / "config.json", f"judge.path {spec.path}"))
+    _refuse_language_model(spec, folder)
+
+
+def refuse_other_outputs(path: str, config: dict[str, Any]) -> None:
+    """Raises JudgeError for a classifier with several labels, whichever of them were the reward."""
+    labels = config.get("id2label")
+    outputs = len(labels) if isinstance(labels, dict) and labels else config.get("num_labels", DEFAULT_LABELS)
+    if outputs != 1:
+        raise JudgeError(
+            f"judge.path {path}: a reward model has one output (num_labels 1), this one has {outputs}; "
+            f"give a checkpoint that was trained as a reward model"
+        )
+
+
+def _refuse_language_model(spec: RewardModelJudge, folder: Path) -> None:
+    """A language model's head and none of a classifier: its score would be random."""
+    try:
+        modules = {part for name in tensor_shapes(folder) for part in name.split(".")}
+    except ModelError as error:
+        raise JudgeError(f"judge.path {spec.path}: {error}") from error
+    if "lm_head" in modules and not modules & {*CLASSIFIERS, "classification_head", "sequence_summary", "logits_proj"}:
+        raise JudgeError(
+            f"judge.path {spec.path}: the weights are those of a language model (lm_head, and no score); give a reward model, "
+            "not the language model that it was made from"
         )
 
 

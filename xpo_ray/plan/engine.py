@@ -55,7 +55,8 @@ def check_served(spec: RunSpec, *, gpu: bool) -> None:
     if most is not None and wanted > most:
         raise SpecError(
             f"data.max_prompt_tokens {spec.data.max_prompt_tokens} and {wanted - spec.data.max_prompt_tokens} new tokens are "
-            f"{wanted}, the model in {folder} has {most} positions: lower one of them, or set sampling.engine: transformers"
+            f"{wanted}, the model in {folder} has {most} positions: lower one of them, or set sampling.engine: transformers, "
+            "which reads on with a warning"
         )
     if (sizes := architecture(folder)) is not None:
         _check_parallel(spec, sizes)
