@@ -20,13 +20,14 @@ from xpo_ray.attempts import Attempt, check_output, open_attempt
 from xpo_ray.errors import JudgeUnreachable, Stopped, Superseded
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
+from xpo_ray.gguf_files import origin_of
 from xpo_ray.orders import Orders
 from xpo_ray.plan import local_store
 from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
 from xpo_ray.report.page import FILE_NAME
-from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
+from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee, Warned
 from xpo_ray.results import Result, finish_run, read_result
 from xpo_ray.storage import replace_file, to_json
 
@@ -132,6 +133,8 @@ async def _attempt(
     for name, read in (("source", prepared.prompts), ("evaluation", prepared.held_out)):
         if read is not None:
             reporter.emit(DataRead(name, **read.counts()))
+    if (origin := origin_of(prepared.spec.model.path)) is not None:
+        reporter.emit(Warned("dequantised", origin))
     watch = Stopwatch([] if profile else None)
     run = Run.of(prepared, attempt, reporter, watch, cast)
     try:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpo_ray.errors import ModelError
+from xpo_ray.gguf_files import ORIGIN, REMEDY
 from xpo_ray.gguf_header import GgufHeader, read_header
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ORIGIN = "gguf.json"
-"""In the folder: which file it was made from."""
 ROPE_FACTORS = "rope_freqs.weight"
 LLAMA_3_FACTORS = (8.0, 32.0)
 """By which Llama 3.1 and 3.2 stretch their positions; the file holds only the divisors that follow from it."""
@@ -64,7 +63,7 @@ def _model(file: Path, header: GgufHeader) -> "PreTrainedModel":
     except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ModelError(
             f"{file}: {header.architecture} in {header.quantisation} could not be dequantised "
-            f"({type(error).__name__}: {error}); name the repository of safetensors that it was made from"
+            f"({type(error).__name__}: {error}); {REMEDY}"
         ) from error
     _check_whole(file, header, model, told)
     # The weights are dense: what they were quantised by must not be written beside them.
@@ -84,7 +83,7 @@ def _check_whole(file: Path, header: GgufHeader, model: "PreTrainedModel", told:
     if held != given:
         raise ModelError(
             f"{file}: holds {given:,} numbers, and a {header.architecture} of its settings has {held:,}: some would be left "
-            "out; name the repository of safetensors that it was made from"
+            f"out; {REMEDY}"
         )
 
 
@@ -104,8 +103,7 @@ def _stretch_positions(file: Path, header: GgufHeader, model: "PreTrainedModel")
             model.config.rope_parameters = stretched
             return
     raise ModelError(
-        f"{file}: {ROPE_FACTORS} stretches positions in a way that is neither Llama 3.1's nor 3.2's; name the repository of "
-        "safetensors that it was made from"
+        f"{file}: {ROPE_FACTORS} stretches positions in a way that is neither Llama 3.1's nor 3.2's; {REMEDY}"
     )
 
 

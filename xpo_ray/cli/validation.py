@@ -11,7 +11,9 @@ from rich.syntax import Syntax
 
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
+from xpo_ray.cli.plain_text import tell_aside
 from xpo_ray.exports.checks import check_exports
+from xpo_ray.gguf_files import with_safetensors
 from xpo_ray.judges.checks import check_judges
 from xpo_ray.model_files import check_tokenizer_files
 from xpo_ray.plan import machine_of, plan, render
@@ -33,6 +35,7 @@ def validate_and_show(
     `known_rows` as in `plan`."""
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
+    spec = with_safetensors(spec, tell_aside)
     check_tokenizer_files(spec.model.path)
     planned = plan(spec, known_rows, machine_of(spec).with_gpus(elsewhere.gpus, elsewhere.gpu_memory_gib))
     check_judges(spec, folder)
