@@ -45,6 +45,7 @@ def _write(file: Path, header: GgufHeader, folder: Path) -> None:
     _end_turns(model, header)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _keep_to_vocabulary(folder / "tokenizer.json", len(header.metadata["tokenizer.ggml.tokens"]))
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     origin = {"file": file.name, "sha256": sha256}
@@ -52,13 +53,23 @@ def _write(file: Path, header: GgufHeader, folder: Path) -> None:
     (folder / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
 
 
+def _keep_to_vocabulary(file: Path, tokens: int) -> None:
+    """transformers adds a token of its own behind a vocabulary that lacks it; the model has no embedding for it."""
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < tokens]
+    file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+
+
 def _model(file: Path, header: GgufHeader) -> "PreTrainedModel":
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        if (head_dim := header.settings().get("attention.key_length")) is not None:
+            config.head_dim = head_dim
         model, told = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+            file.parent, config=config, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ModelError(
@@ -76,8 +87,11 @@ def _model(file: Path, header: GgufHeader) -> "PreTrainedModel":
 
 def _check_whole(file: Path, header: GgufHeader, model: "PreTrainedModel", told: dict[str, Any]) -> None:
     """Every parameter comes from the file, and every tensor of the file went into one."""
-    if missing := sorted(told["missing_keys"]):
-        raise ModelError(f"{file}: has no tensor for {', '.join(missing[:3])}; download it again, or name another file")
+    lacking = sorted(map(str, (*told["missing_keys"], *told["mismatched_keys"])))
+    if lacking:
+        raise ModelError(
+            f"{file}: has no tensor for {', '.join(lacking[:3])}, or one of another shape; download it again, or {REMEDY}"
+        )
     held = sum(p.numel() for p in model.parameters())
     given = sum(t.elements for t in header.tensors if t.name != ROPE_FACTORS)
     if held != given:

@@ -92,6 +92,9 @@ def check_readable(file: Path, header: GgufHeader) -> None:
     unknown = sorted(key for key in header.settings() if key not in SETTINGS and not _says_nothing(header, key))
     if unknown:
         raise ModelError(f"{named}: its setting {', '.join(unknown[:3])} cannot be taken over; {REMEDY}")
+    turned, head = header.settings().get("rope.dimension_count"), header.settings().get("attention.key_length")
+    if None not in (turned, head) and turned != head:
+        raise ModelError(f"{named} that turns {turned} of the {head} numbers of a head, which is not read; {REMEDY}")
     if "tokenizer.ggml.tokens" not in header.metadata:
         raise ModelError(f"{named} without a tokenizer; {REMEDY}")
     if importlib.util.find_spec("gguf") is None:

@@ -121,12 +121,15 @@ def report(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="New or empty folder for all that the demo makes.")] = Path("demo-out"),
+    compare: Annotated[
+        bool, typer.Option("--compare", help="DPO, iterative DPO and SELM from a small base, in a made-up world.")
+    ] = False,
 ) -> None:
-    """Train a small model, then DPO, iterative DPO and SELM from it, and compare. Nothing is downloaded; about 4 minutes."""
+    """SELM on SmolLM2-135M-Instruct, where `make real-model` has fetched it, else --compare. About 5 minutes; no GPU."""
     from xpo_ray.cli.demonstration import run_demo
 
     _quiet_libraries()
-    run_demo(output)
+    run_demo(output, compare=compare)
 
 
 Several = list[str] | None

