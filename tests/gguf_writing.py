@@ -91,9 +91,7 @@ def _paired(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.reshape(heads, 2, rows // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 
-def _add(
-    writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, quantised: gguf.GGMLQuantizationType
-) -> None:
+def _add(writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, quantised: gguf.GGMLQuantizationType) -> None:
     values = tensor.numpy()
     if tensor.dim() == 1 or quantised == gguf.GGMLQuantizationType.F32:
         writer.add_tensor(name, values)

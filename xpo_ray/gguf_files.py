@@ -53,7 +53,7 @@ def with_safetensors(spec: RunSpec, tell: Callable[[str], None]) -> RunSpec:
 
 
 def gguf_file(path: str) -> Path | None:
-    """The GGUF file that a model's path names, or the only one of a folder without safetensors; else None. Raises ModelError."""
+    """The GGUF file that a path names, or the only one of a folder without safetensors; else None. Raises ModelError."""
     place = Path(path)
     if place.is_file():
         return place if place.suffix.lower() == ".gguf" else None
@@ -86,7 +86,9 @@ def check_readable(file: Path, header: GgufHeader) -> None:
     if header.metadata.get("split.count", 1) > 1:
         raise ModelError(f"{named} that is cut into pieces; join them with `llama-gguf-split --merge`, or {REMEDY}")
     if header.architecture in ("clip", "mmproj") or header.metadata.get("general.type", "model") != "model":
-        raise ModelError(f"{named}, which is a part of a model and no language model; name the file of the language model")
+        raise ModelError(
+            f"{named}, which is a part of a model and no language model; name the file of the language model"
+        )
     if header.architecture not in ARCHITECTURES:
         raise ModelError(f"{named}: that architecture is not read ({', '.join(ARCHITECTURES)} are); {REMEDY}")
     unknown = sorted(key for key in header.settings() if key not in SETTINGS and not _says_nothing(header, key))
@@ -98,7 +100,7 @@ def check_readable(file: Path, header: GgufHeader) -> None:
     if "tokenizer.ggml.tokens" not in header.metadata:
         raise ModelError(f"{named} without a tokenizer; {REMEDY}")
     if importlib.util.find_spec("gguf") is None:
-        raise ModelError(f'{named}: reading it needs the package gguf; install it (pip install gguf), or {REMEDY}')
+        raise ModelError(f"{named}: reading it needs the package gguf; install it (pip install gguf), or {REMEDY}")
 
 
 def _says_nothing(header: GgufHeader, key: str) -> bool:
@@ -131,7 +133,9 @@ def _convert(file: Path, header: GgufHeader, folder: Path, tell: Callable[[str],
             f"{file}: dequantised it takes {needs / 2**30:.1f} GiB, and {folder.parent} has room for {free / 2**30:.1f} GiB; "
             "make room, or set XDG_CACHE_HOME to a folder on another disk"
         )
-    tell(f"{file.name}: {header.architecture} in {header.quantisation} is dequantised, once, to {needs / 2**30:.1f} GiB")
+    tell(
+        f"{file.name}: {header.architecture} in {header.quantisation} is dequantised, once, to {needs / 2**30:.1f} GiB"
+    )
     words = [sys.executable, "-m", "xpo_ray.gguf_conversion", str(file.resolve()), str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, errors="replace")
     if done.returncode < 0:

@@ -19,11 +19,12 @@ VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 """Of the values that have a fixed width, by their type."""
-TENSOR_TYPES = (
+TYPE_NAMES = (
     "F32 F16 Q4_0 Q4_1 4 5 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ2_S "
     "IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 31 32 33 TQ1_0 TQ2_0 36 37 38 MXFP4 NVFP4"
-).split()
-"""Names in the order of their numbers; a number stands for itself where nothing has it any more."""
+)
+"""Of tensors, in the order of their numbers; a number stands for itself where nothing has it any more."""
+TENSOR_TYPES = dict(enumerate(TYPE_NAMES.split()))
 MAX_DIMENSIONS = 4
 
 
@@ -94,7 +95,7 @@ class _Cursor:
             raise ValueError(f"tensor {name!r} has {dimensions} dimensions")
         elements = math.prod(self._number("<Q") for _ in range(dimensions))
         number, _offset = self._number("<I"), self._number("<Q")
-        return TensorHeader(name, elements, TENSOR_TYPES[number] if number < len(TENSOR_TYPES) else str(number))
+        return TensorHeader(name, elements, TENSOR_TYPES.get(number, str(number)))
 
     def _value(self, kind: int) -> Any:
         if kind == STRING:

@@ -67,7 +67,9 @@ def test_the_stretched_positions_of_llama_3_are_taken_over(tmp_path: Path, facto
     model = random_model("llama", TOKENIZER, rope_parameters=rope)
     divisors = {"rope_freqs.weight": torch.tensor(llama3_divisors(500000.0, HEAD_DIM, factor))}
     convert(write_gguf(tmp_path / "a.gguf", model, TOKENIZER, more_tensors=divisors), tmp_path / "folder")
-    torch.testing.assert_close(_logits(load_model(tmp_path / "folder", "float32")), _logits(model), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        _logits(load_model(tmp_path / "folder", "float32")), _logits(model), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_positions_stretched_in_another_way_are_refused(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ from tests.gguf_writing import random_model, write_gguf
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 from xpo_ray.checkpoints import load_model
 from xpo_ray.errors import ModelError
-from xpo_ray.gguf_files import converted, gguf_file, origin_of, with_safetensors
+from xpo_ray.gguf_files import check_readable, converted, gguf_file, origin_of, with_safetensors
 from xpo_ray.gguf_header import GgufHeader, TensorHeader
-from xpo_ray.gguf_files import check_readable
 from xpo_ray.model_files import weight_files
 from xpo_ray.spec.run import RunSpec
 
@@ -93,7 +92,9 @@ def test_a_conversion_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = random_model("llama", TOKENIZER)
     kind = gguf.GGMLQuantizationType.Q8_0
-    file = write_gguf(tmp_path / "a.gguf", model, TOKENIZER, quantised=kind, more_tensors={"x.weight": model.lm_head.weight.data})
+    file = write_gguf(
+        tmp_path / "a.gguf", model, TOKENIZER, quantised=kind, more_tensors={"x.weight": model.lm_head.weight.data}
+    )
     with pytest.raises(ModelError, match="some would be left out; name the repository"):
         converted(file, lambda _: None)
     assert not list((tmp_path / "cache" / "xpo_ray" / "gguf").iterdir())

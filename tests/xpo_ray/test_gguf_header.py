@@ -28,11 +28,13 @@ def test_the_header_tells_what_the_package_gguf_tells(tmp_path: Path) -> None:
 
 def test_the_numbers_of_tensor_types_are_those_of_the_package_gguf() -> None:
     assert {k.value: k.name for k in gguf.GGMLQuantizationType if k.value < len(TENSOR_TYPES)} == {
-        number: name for number, name in enumerate(TENSOR_TYPES) if not name.isdigit()
+        number: name for number, name in TENSOR_TYPES.items() if not name.isdigit()
     }
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"PK\x03\x04 something else", b"GGUF" + (9).to_bytes(4, "little") * 9])
+@pytest.mark.parametrize(
+    "content", [b"", b"GGUF", b"PK\x03\x04 something else", b"GGUF" + (9).to_bytes(4, "little") * 9]
+)
 def test_what_is_no_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.gguf").write_bytes(content)
     with pytest.raises(ModelError, match=r"a\.gguf: .*(not a GGUF|cannot be read)"):

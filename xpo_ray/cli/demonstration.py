@@ -70,7 +70,11 @@ def _improve(console: Console, output: Path, model: Path) -> None:
     console.print(f"\n[bold]4. The first {SHOWN} held-out questions[/]")
     for before, after in _answers(result)[:SHOWN]:
         console.print(side_by_side(before, after))
-    for name, path in {"model": result.model, "spec": output / "selm.yaml", "report": result.root / "report.html"}.items():
+    for name, path in {
+        "model": result.model,
+        "spec": output / "selm.yaml",
+        "report": result.root / "report.html",
+    }.items():
         console.print(f"{name:>14}: {path}", soft_wrap=True, highlight=False)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from xpo_ray.attempts import check_output
-from xpo_ray.cli.profiling import show_profile
 from xpo_ray.cli.plain_text import tell_aside
+from xpo_ray.cli.profiling import show_profile
 from xpo_ray.cli.terminal import EventLines, Terminal, evaluation_table
 from xpo_ray.gguf_files import with_safetensors
 from xpo_ray.reporting import Reporter

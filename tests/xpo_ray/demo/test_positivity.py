@@ -7,7 +7,9 @@ ASKED = [Message(role="user", content="How was it?")]
 
 
 def test_cheerful_words_score_above_plain_ones_and_those_above_gloomy_ones() -> None:
-    cheerful, plain, gloomy = score(ASKED, ["It was a wonderful, happy day!", "It was a day.", "It was a terrible day."])
+    cheerful, plain, gloomy = score(
+        ASKED, ["It was a wonderful, happy day!", "It was a day.", "It was a terrible day."]
+    )
     assert 1 > cheerful > plain == 0 > gloomy > -1
 
 
