@@ -48,6 +48,6 @@ def real_spec(model: Path) -> dict[str, Any]:
         "algorithm": {"kind": "selm", "beta": 0.05, "alpha": 0.01, "decoding": "sample"},
         "sampling": {"temperature": 1.0, "max_new_tokens": 32},
         "judge": {"kind": "python", "function": "xpo_ray.demo.positivity:score"},
-        "training": {"learning_rate": 4.0e-5, "batch_size": 8},
+        "training": {"learning_rate": 3.0e-5, "batch_size": 8},
         "output": {"path": "./selm"},
     }
