@@ -3,6 +3,7 @@
 Answers before and after stand side by side, with the words in colour that the judge went by.
 """
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,20 @@ def _improve(console: Console, output: Path, model: Path) -> None:
     console.print(f"[bold]1. {NAME}[/], a public model of 135 million parameters, in {model}", soft_wrap=True)
     console.print(
         "SELM trains it on questions of everyday life. The judge counts how positive the words of an answer are, and nothing "
-        "else:\nthe answers become more cheerful, not more correct."
+        "else: the answers become more cheerful, not more correct."
     )
     train, held_out = write_questions(output)
+    spec = real_spec(model)
     with one_ray(console, f"2. SELM: {train} questions with two answers each, {held_out} held-out questions"):
-        result = run_one(console, output, real_spec(model))
+        result = run_one(console, output, spec)
     console.print(evaluation_table("3. Before and after", result.evaluation))
     console.print(_verdict(result), highlight=False)
-    console.print(f"\n[bold]4. The first {SHOWN} held-out questions[/]")
+    console.print(
+        f"\n[bold]4. The first {SHOWN} held-out questions[/], answers cut at {spec['sampling']['max_new_tokens']} tokens; in "
+        "[green]green[/] and [red]red[/] the words that the judge counts for and against an answer\n"
+    )
     for before, after in _answers(result)[:SHOWN]:
-        console.print(side_by_side(before, after))
+        console.print(side_by_side(before, after), "")
     for name, path in {
         "model": result.model,
         "spec": output / "selm.yaml",
@@ -84,8 +89,8 @@ def _verdict(result: Result) -> str:
     if gain is None or low is None or high is None or prompts is None:
         return "The held-out answers were not judged."
     return (
-        f"[bold]Positivity rose by {gain:.2f}[/], 95 % interval [{low:.2f}, {high:.2f}]: the mean of after − before over the "
-        f"same {prompts:.0f} questions, ± 1.96 standard errors of these differences."
+        f"[bold]Gain in positivity: {gain:+.2f}[/], 95 % interval {low:+.2f} to {high:+.2f}: the mean of after − before over "
+        f"the same {prompts:.0f} questions, ± 1.96 standard errors of these differences."
     )
 
 
@@ -113,5 +118,5 @@ def coloured(response: str) -> Text:
 
     text = Text(line(response))
     for word, valence in telling(response).items():
-        text.highlight_words([word], "green" if valence > 0 else "red", case_sensitive=False)
+        text.highlight_regex(rf"(?i)(?<!\w){re.escape(word)}(?!\w)", "green" if valence > 0 else "red")
     return text
