@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpo_ray.errors import ModelError
-from xpo_ray.gguf_files import ORIGIN, REMEDY
+from xpo_ray.gguf_files import ORIGIN, REMEDY, check_readable
 from xpo_ray.gguf_header import GgufHeader, read_header
 
 if TYPE_CHECKING:
@@ -26,15 +26,24 @@ END_TOKENS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write the folder, whole or not at all. Raises ModelError."""
+    """Write the folder, whole or not at all; one that is whole stays. Raises ModelError."""
     header = read_header(file)
+    check_readable(file, header)
+    if (folder / ORIGIN).exists():
+        return
+    if folder.exists():
+        raise ModelError(
+            f"{folder}: is there, and is no model that was converted from GGUF; name a new folder, or remove it"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
         made = Path(aside) / folder.name
         _write(file, header, made)
-        # A run that was faster has left the same folder there.
-        if not (folder / ORIGIN).exists():
+        try:
             made.rename(folder)
+        except OSError:
+            if not (folder / ORIGIN).exists():  # else another process was faster
+                raise
 
 
 def _write(file: Path, header: GgufHeader, folder: Path) -> None:

@@ -39,6 +39,8 @@ SETTINGS = frozenset(
 """What transformers reads of a header, or takes from the shapes; any other setting would be lost without a word."""
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """Those whose conversion is tested to give the log-probs of the model that the file was written from."""
+SPLITS = ("gpt-2", "smollm", "llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen", "tekken")
+"""Ways to cut a text before the merges of a byte-level vocabulary that transformers knows by the file's names for them."""
 REMEDY = "name the repository, or folder, of safetensors that it was made from"
 BYTES_PER_PARAMETER = 4
 
@@ -99,6 +101,9 @@ def check_readable(file: Path, header: GgufHeader) -> None:
         raise ModelError(f"{named} that turns {turned} of the {head} numbers of a head, which is not read; {REMEDY}")
     if "tokenizer.ggml.tokens" not in header.metadata:
         raise ModelError(f"{named} without a tokenizer; {REMEDY}")
+    split = header.metadata.get("tokenizer.ggml.pre", "default")
+    if header.metadata.get("tokenizer.ggml.model") == "gpt2" and split not in SPLITS:
+        raise ModelError(f"{named}: its way to cut texts, {split!r}, is not known ({', '.join(SPLITS)} are); {REMEDY}")
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{named}: reading it needs the package gguf; install it (pip install gguf), or {REMEDY}")
 

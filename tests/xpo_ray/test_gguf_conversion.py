@@ -90,6 +90,13 @@ def test_a_tensor_that_the_model_has_no_place_for_is_refused(tmp_path: Path) -> 
     assert not (tmp_path / "folder").exists()
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "a.gguf", random_model("llama", TOKENIZER), TOKENIZER)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ModelError, match="name a new folder, or remove it"):
+        convert(file, tmp_path / "folder")
+
+
 def test_what_was_converted_before_stays(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "a.gguf", random_model("llama", TOKENIZER), TOKENIZER)
     convert(file, tmp_path / "folder")

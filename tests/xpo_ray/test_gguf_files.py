@@ -59,6 +59,8 @@ def test_safetensors_come_before_a_gguf_that_lies_beside_them(tmp_path: Path) ->
         (_header(llama__rope__scaling__type="yarn"), r"its setting rope\.scaling\.type"),
         (_header("qwen2", qwen2__attention__sliding_window=128), r"its setting attention\.sliding_window"),
         (_header(llama__rope__dimension_count=16, llama__attention__key_length=32), "turns 16 of the 32"),
+        (_header(tokenizer__ggml__model="gpt2", tokenizer__ggml__pre="viking"), "to cut texts, 'viking'"),
+        (_header(tokenizer__ggml__model="gpt2"), "to cut texts, 'default'"),
         (GgufHeader({"general.architecture": "llama"}, ()), "without a tokenizer"),
     ],
 )
