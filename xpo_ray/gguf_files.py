@@ -7,6 +7,7 @@ Neither torch nor transformers is imported here: the conversion has a process of
 import hashlib
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,7 @@ SPLITS = ("gpt-2", "smollm", "llama-bpe", "llama3", "llama-v3", "qwen2", "deepse
 """Ways to cut a text before the merges of a byte-level vocabulary that transformers knows by the file's names for them."""
 REMEDY = "name the repository, or folder, of safetensors that it was made from"
 BYTES_PER_PARAMETER = 4
+PIECE = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
 def with_safetensors(spec: RunSpec, tell: Callable[[str], None]) -> RunSpec:
@@ -63,7 +65,7 @@ def gguf_file(path: str) -> Path | None:
         return None
     files = sorted(file for file in place.iterdir() if file.suffix.lower() == ".gguf")
     models = [file for file in files if not file.name.lower().startswith("mmproj")] or files
-    if len(models) > 1:
+    if len(models) > 1 and not all(PIECE.search(file.name) for file in models):  # pieces are refused by their header
         names = ", ".join(file.name for file in models[:4])
         raise ModelError(f"model.path {path}: the folder holds {len(models)} GGUF files ({names}); name one of them")
     return models[0] if models else None

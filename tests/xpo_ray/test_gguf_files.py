@@ -41,6 +41,12 @@ def test_of_several_files_one_must_be_named(tmp_path: Path) -> None:
         gguf_file(str(tmp_path))
 
 
+def test_of_a_file_that_is_cut_into_pieces_the_first_is_meant(tmp_path: Path) -> None:
+    for piece in (1, 2, 3):
+        (tmp_path / f"model-{piece:05}-of-00003.gguf").touch()
+    assert gguf_file(str(tmp_path)) == tmp_path / "model-00001-of-00003.gguf"
+
+
 def test_safetensors_come_before_a_gguf_that_lies_beside_them(tmp_path: Path) -> None:
     folder = tiny_model_folder(tmp_path / "model")
     (folder / "model.gguf").touch()
