@@ -53,6 +53,6 @@ def test_a_question_stands_above_its_two_answers_with_their_scores() -> None:
 
 
 def test_whole_words_that_the_judge_went_by_are_coloured() -> None:
-    text = coloured("A good day, not a bad one; goodness knows.")
+    text = coloured("A good day, not a bad one, for badminton.")
     marked = {text.plain[span.start : span.end]: span.style for span in text.spans}
     assert marked == {"good": "green", "bad": "red"}
