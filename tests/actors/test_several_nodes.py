@@ -72,7 +72,7 @@ def test_a_trainer_group_and_engines_work_over_two_nodes(nodes: Cluster, tmp_pat
     }
     watch = Watch(nodes)
     watch.start()
-    ran = xpo_ray("run", write_spec(tmp_path, raw), timeout=360)
+    ran = xpo_ray("run", write_spec(tmp_path, raw))
     seen = watch.stop()
     assert ran.returncode == 0, ran.stderr
     assert {("TrainerRank", 0), ("TrainerRank", 1)} <= seen

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import Deadline
 from tests.service.serving import lives, processes
 from xpo_ray.api.cluster.head import Head, HeadRecord, _began
 
@@ -165,9 +166,9 @@ def test_a_head_that_died_is_started_again_at_its_address_and_a_stop_spares_anot
 
 def gone(folder: str, within_s: float = 30.0) -> bool:
     """Whether no process works in a head's folder any more, at the latest after that time."""
-    deadline = time.monotonic() + within_s
+    deadline = Deadline(within_s)
     while processes(folder):
-        if time.monotonic() > deadline:
+        if not deadline.ahead:
             return False
         time.sleep(0.2)
     return True

@@ -81,7 +81,7 @@ PANELS = (
     ),
     Panel(
         "KL within the iteration",
-        "Estimated on the draws of each step's prompts, against the iteration's reference; the policy's at its first step alone.",
+        "Estimated on each step's draws, against the iteration's reference; the policy's at its first step alone.",
         "nats per response",
         (
             ("kl/reference_policy", "KL(π_ref‖π)", "@reference"),
@@ -136,8 +136,8 @@ def _why_no_kl(run: RunFolder) -> str:
         return "No KL within the iteration: it is estimated on draws, and no draw was trained on."
     if not sampling_of(sampling, greedy=False).own_distribution:
         return (
-            "No KL within the iteration: draws at another temperature than 1, with top_p, top_k or min_new_tokens are not from the "
-            "distribution that log-probs are of."
+            "No KL within the iteration: draws at another temperature than 1, with top_p, top_k or min_new_tokens are not "
+            "from the distribution that log-probs are of."
         )
     return "No KL within the iteration: only the judge's choice among the draws was trained on, or draws were greedy."
 
