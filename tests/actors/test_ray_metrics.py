@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.prometheus import Sample, parsed, value
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray]
 SCRIPT = """
 import json, sys, time
 import httpx, ray

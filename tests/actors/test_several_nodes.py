@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from tests.running import events, tiny_world, write_spec, xpo_ray
 
-pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 ROLES = ("PolicyActor", "TrainerRank")
 
 

@@ -24,7 +24,6 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.skipif(vllm_fault() is not None, reason=f"{vllm_fault()}"),
-    pytest.mark.timeout(600),
 ]
 
 

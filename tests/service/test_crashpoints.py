@@ -18,7 +18,7 @@ from tests.service.serving import Ended, Service, serving
 from xpo_ray.crashpoints import SERVICE_POINTS
 from xpo_ray.run_states import FINAL
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 OF_DRIVERS = tuple(p for p in SERVICE_POINTS if p.startswith("driver."))
 COUNTS = {
     "database.before_commit": (1, 4, 9, 16),

@@ -21,7 +21,7 @@ from tests.service.serving import Service, serving
 from tests.service.worlds import make_world, settings_file
 from xpo_ray.run_states import FINAL
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 RUNS, PLACES = 20, 2
 
 

@@ -19,7 +19,7 @@ from tests.service.invariants import faults_of, tally
 from tests.service.serving import Service, serving
 from tests.service.worlds import make_world, settings_file, undisturbed
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 FLOOR_MIB, LEASE_S = 8, 10
 MIB = 2**20
 

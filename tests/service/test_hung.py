@@ -16,7 +16,7 @@ from tests.patience import Deadline
 from tests.service.recovery import LEASE_S, World, begun, reasons, recovered, struck
 from tests.service.serving import Service, actor_pid, driver_pid, lives
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 HUNG_AFTER_S = 5
 JUDGE = {"timeout_s": 60.0, "retries": 2}
 """A judge's own time limits let it take half an hour for the 8 prompts of a shard; it is known by its pulse."""

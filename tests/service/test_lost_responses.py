@@ -25,7 +25,7 @@ from tests.service.worlds import make_world, undisturbed
 from xpo_ray.client import Client, calls
 from xpo_ray.wire.runs import Submission
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 AWAY_S = 120.0
 OF_THE_SERVICE = frozenset(
     {"run_queued", "run_edited", "status_changed", "attempt_started", "attempt_ended", "checkpoints_freed"}

@@ -121,7 +121,6 @@ def strike(record: HeadRecord) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(120)
 def test_a_head_answers_to_its_token_alone_and_the_next_service_adopts_it(tmp_path: Path) -> None:
     head = Head(tmp_path)
     try:
@@ -143,7 +142,6 @@ def test_a_head_answers_to_its_token_alone_and_the_next_service_adopts_it(tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.faults
-@pytest.mark.timeout(240)
 def test_a_head_that_died_is_started_again_at_its_address_and_a_stop_spares_another(tmp_path: Path) -> None:
     first, other = Head(tmp_path / "first"), Head(tmp_path / "other")
     try:

@@ -29,7 +29,7 @@ from xpo_ray.run_states import Status
 from xpo_ray.spec.loading import resolve
 from xpo_ray.storage import LocalStorage, replace_file, to_json
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray]
 CANARY = "canary-51f0c2d9"
 SLOW = '''"""Vowels, taking its time; and a look at the secret, which must be there."""
 
