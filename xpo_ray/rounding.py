@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", "Tensor", "npt.NDArray[np.float64]")
 Dtype = Literal["float32", "float16", "bfloat16"]
 
-LOGP_ROUNDING: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 2e-2}
+LOGP_ROUNDING: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 4e-2}
 """Of a summed log-prob ℓ in nats, in units of √|ℓ|, or of 1 where |ℓ| is below 1: roundings of its tokens add up as a random
 walk. docs/learning.md has the measurement behind the figures."""
 SCORE_ROUNDING: dict[Dtype, float] = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
