@@ -47,7 +47,7 @@ fmt: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 faults: $(VLLM)  ## kill, freeze, fill up and cut off every part; compare bit by bit (about an hour)
-	$(BIN)/python -m pytest -m "faults or long" --timeout 600
+	$(BIN)/python -m pytest -m "faults or long" --timeout 1200
 
 # Tests of this verb need neither Ray nor a database; what torch sees decides, not what this machine has.
 gpu: $(INSTALLED)  ## the tests marked gpu, and the figures of a random 1.2 B Llama; without a GPU it says so and fails

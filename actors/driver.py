@@ -17,7 +17,7 @@ from xpo_ray.actors.placement import Cluster, check_gpus, connect_run, starts_ra
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
-from xpo_ray.errors import JudgeUnreachable, Stopped, Superseded
+from xpo_ray.errors import NeedsAttention, Stopped, Superseded
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
 from xpo_ray.gguf_files import origin_of
@@ -110,7 +110,7 @@ def _ended(error: BaseException, seconds: float) -> RunFinished:
     """What is told of an attempt that did not succeed."""
     if isinstance(error, Stopped):
         return RunFinished(type(error).__name__.lower(), seconds, 0)
-    if isinstance(error, JudgeUnreachable):
+    if isinstance(error, NeedsAttention):
         return RunFinished("paused", seconds, 0, error=str(error))
     told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
     return RunFinished("failed", seconds, 0, error=told)
@@ -155,7 +155,8 @@ async def obey(run: Run, orders: Orders) -> None:
     """The main loop, until it ends or another order comes; then Paused, Cancelled or Superseded is raised.
 
     A step under way is finished first, unless the attempt was superseded: then it is left at once. Where the loop ends
-    because a judge is out of reach, what is under way is kept as for a pause."""
+    because a user must see to something (a judge out of reach, no pair to learn from), what is under way is kept as for a
+    pause."""
     work, order = asyncio.create_task(_iterate(run)), asyncio.create_task(orders.surpass("run"))
     try:
         await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
@@ -168,7 +169,7 @@ async def obey(run: Run, orders: Orders) -> None:
         if orders.wanted == "pause":
             await run.pause()
         raise orders.stopped()
-    except JudgeUnreachable:
+    except NeedsAttention:
         if orders.wanted != "superseded":
             await run.pause()
         raise

@@ -21,6 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = "gpu" in config.option.markexpr.replace("not gpu", "")
     if GPU.exists() and not asked:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if os.environ.get("ATEN_CPU_CAPABILITY") in (
+        "default",
+        "avx2",
+    ):  # else bfloat16 is packed for AMX, which is not compiled in
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
 @pytest.fixture(scope="module")

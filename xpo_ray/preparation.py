@@ -14,6 +14,7 @@ from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError
 from xpo_ray.fingerprints import model_fingerprint
+from xpo_ray.generation.engine import held_out_sampling
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
 from xpo_ray.kept_prompts import keep, kept, source_key
@@ -71,7 +72,9 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     if held_out is not None:
         scorer = spec.evaluation.judge or spec.judge
         judged = None if scorer is None else decisive(scorer)
-        drawn = [spec.evaluation.decoding, spec.evaluation.max_new_tokens or spec.sampling.max_new_tokens]
+        how = held_out_sampling(spec)
+        least = [how.min_new_tokens] if how.min_new_tokens else []
+        drawn = [spec.evaluation.decoding, how.max_new_tokens, *least]
         held_out_id = digest([held_out.fingerprint, judged, drawn])[:8]
     judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}
     record: dict[str, Any] = {

@@ -81,8 +81,8 @@ class Trainer:
         """
         started = time.monotonic()
         window = WindowExamples.of(order, shards)
-        metrics = WindowMetrics(order.row.beta, window.rows)
-        if window.counts:
+        metrics = window.metrics(self.dtype)
+        if window.trains(bonus_alone=self.spec.bonus_without_pairs):
             try:
                 self._accumulate(window, metrics)
                 metrics.grad_norm = self._apply(order)

@@ -12,7 +12,7 @@ from rich.console import Console
 from xpo_ray.cli import datasets, keys, models, runs
 from xpo_ray.cli.options import Cpus, Follow, Gpus, MemoryGib, Notes, Priority, RunId
 from xpo_ray.cli.plain_text import plain
-from xpo_ray.errors import JudgeUnreachable, RunFailed, UserError, XpoRayError
+from xpo_ray.errors import NeedsAttention, RunFailed, UserError, XpoRayError
 
 app = typer.Typer(
     add_completion=False,
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _head(error: XpoRayError) -> str:
-    if isinstance(error, JudgeUnreachable):
+    if isinstance(error, NeedsAttention):
         return "the run is paused, go on with --resume"
     return "the run failed" if isinstance(error, RunFailed) else "error"
 

@@ -103,8 +103,8 @@ class GroupTrainer:
         """
         started = time.monotonic()
         window = WindowExamples.of(order, shards)
-        metrics = WindowMetrics(order.row.beta, window.rows if self.ranks.first else [])
-        if window.counts:
+        metrics = window.metrics(self.dtype, counts_rows=self.ranks.first)
+        if window.trains(bonus_alone=self.spec.bonus_without_pairs):
             try:
                 metrics = self._accumulate(window, metrics)
                 metrics.grad_norm = self._apply(order)

@@ -30,6 +30,7 @@ from xpo_ray.judges.judgement import Comparison, Judgement, Message
 from xpo_ray.judges.packed_scores import batches, grouped, packable, packs, scores, why_plain
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import PromptGroup
+from xpo_ray.rounding import SCORE_ROUNDING
 from xpo_ray.spec.judge import RewardModelJudge
 
 Ids = tuple[int, ...]
@@ -82,7 +83,7 @@ class RewardModel:
         finite = [_finite(scores.get(ids, math.nan) - minus) for ids, minus in zip(texts, penalties, strict=True)]
         if all(score is None for score in finite):
             return Judgement(self._name, reason="the model gave no finite score to any response")
-        return Judgement(self._name, scores=tuple(finite))
+        return Judgement(self._name, scores=tuple(finite), rounding=SCORE_ROUNDING[self._spec.dtype])
 
     def _read(self, comparison: Comparison) -> list[Ids] | str:
         """The token ids of each response with its prompt, or the reason why the template refuses them."""

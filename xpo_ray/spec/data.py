@@ -29,7 +29,8 @@ class ModelSpec(Spec):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What engines hold and forward passes compute in; weights that are trained are always float32."""
     lora: LoraSpec | None = None
-    """Train an adapter instead of all weights; the reference is then this model with the adapter off."""
+    """Train an adapter instead of all weights. The reference is what the algorithm says: the adapter of the iteration before
+    where it is the previous iterate (selm), this model with the adapter off where it is the initial model (xpo, dpo)."""
     chat_template: str = "tokenizer"
     """`tokenizer`: the template that comes with the model, if any. `plain`: messages joined by blank lines, no template.
     Else the path of a Jinja file."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from xpo_ray.report.blocks import Note, Section, Tile, Tiles
 from xpo_ray.report.folder import RunFolder
+from xpo_ray.report.sections.unlearned import unlearned
 from xpo_ray.report.wording import counted, duration, number, percent, signed
 
 STATUS = {
@@ -26,7 +27,7 @@ def headline(run: RunFolder, _other: RunFolder | None) -> Section:
     lead = STATUS[run.status]
     if run.result and run.result.selected != history.total_iterations:
         lead += f" Iteration {run.result.selected} was selected as the best of {history.total_iterations}."
-    return Section("headline", "Headline", lead, (Tiles(tiles), *notes))
+    return Section("headline", "Headline", lead, (*unlearned(run), Tiles(tiles), *notes))
 
 
 def _reward(evaluations: dict[int, dict[str, float | None]], selected: int) -> Tile:
