@@ -324,7 +324,10 @@ def test_prompts_only_are_refused_where_the_algorithm_reads_pairs(tmp_path: Path
     [
         ("trian.jsonl", "no such file or folder; did you mean train.jsonl?"),
         ("none/*.jsonl", "no file matches this glob"),
-        ("empty", "no .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .arrow file directly in this folder; for sub-folders give a glob"),
+        (
+            "empty",
+            "no .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .arrow file directly in this folder; for sub-folders give a glob",
+        ),
         ("mixed", "files of several kinds (.json, .parquet)"),
     ],
 )
@@ -365,7 +368,9 @@ def test_reading_leaves_nothing_behind_and_changes_no_setting(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     before = are_progress_bars_disabled(), get_verbosity()
-    paths = [WRITERS[kind](tmp_path / f"a.{kind}", [{"prompt": "a", "chosen": "b", "rejected": "c"}]) for kind in WRITERS]
+    paths = [
+        WRITERS[kind](tmp_path / f"a.{kind}", [{"prompt": "a", "chosen": "b", "rejected": "c"}]) for kind in WRITERS
+    ]
     for path in paths:
         examples = read_examples(files(path), ColumnsSpec(), needs_pairs=True, algorithm="selm")
         assert len(list(islice(examples, 1))) == 1

@@ -38,7 +38,9 @@ def compared(prepared: "Prepared") -> Facts:
     model = prepared.spec.model
     chat = Chat.load(model.path, model.revision, model.chat_template, model.end_of_turn)
     facts: Facts = {
-        "equal_prompts": _repeats(equal_prompts(prepared.prompts.table), prepared.prompts.table, prepared.prompts.table),
+        "equal_prompts": _repeats(
+            equal_prompts(prepared.prompts.table), prepared.prompts.table, prepared.prompts.table
+        ),
         "first": _first(prepared, chat),
     }
     if prepared.held_out is not None:

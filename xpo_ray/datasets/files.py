@@ -139,7 +139,9 @@ def _saved(folder: Path) -> list[Path]:
     files = [folder / Path(name).name for name in names if isinstance(name, str)]
     missing = next((file for file in files if not file.is_file()), None)
     if not files or len(files) < len(names) or missing is not None:
-        raise DatasetError(f"{missing or state}: missing or damaged; copy the whole folder of save_to_disk, or save it anew")
+        raise DatasetError(
+            f"{missing or state}: missing or damaged; copy the whole folder of save_to_disk, or save it anew"
+        )
     return files
 
 

@@ -19,7 +19,9 @@ FIRST_ROWS = 1000
 LONG_LINE = 1 << 20
 BLANK = b" \t\r\n\xef\xbb\xbf"
 MAX_COUNTED_BYTES = 50_000_000
-LAYOUT = "a JSON file has one object on each line, or is an array of objects (jq -c . OLD > NEW.jsonl puts each on one line)"
+LAYOUT = (
+    "a JSON file has one object on each line, or is an array of objects (jq -c . OLD > NEW.jsonl puts each on one line)"
+)
 
 
 @dataclass(frozen=True)

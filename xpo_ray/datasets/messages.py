@@ -33,6 +33,9 @@ def shown(value: object) -> str:
 def messages_of(value: object, where: str, column: str) -> Messages:
     """A non-empty list of messages, or one message; further keys of a message are left out. Raises DatasetError."""
     if isinstance(value, dict):
+        if value and all(str(key).isdigit() for key in value):
+            rows = "write one object for each row: DataFrame.to_json(path, orient='records', lines=True)"
+            refuse(where, column, f"a whole column of a table, got {shown(value)}", rows)
         value = _turned(value)
     if not isinstance(value, list) or not value:
         refuse(where, column, f"expected a text or a list of messages, got {shown(value)}", FORMATS)
@@ -65,7 +68,9 @@ def expected_text(value: object) -> tuple[str, str]:
 
 def _keyed(text: str) -> bool:
     """Both keys of a message stand in a text."""
-    return any(all(re.search(f"['\"]{key}['\"]", text) for key in keys) for keys in (("role", "content"), ("from", "value")))
+    return any(
+        all(re.search(f"['\"]{key}['\"]", text) for key in keys) for keys in (("role", "content"), ("from", "value"))
+    )
 
 
 def _turned(value: dict[object, object]) -> object:

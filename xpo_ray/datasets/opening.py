@@ -44,7 +44,8 @@ def opened_bytes(file: Path) -> Iterator[tuple[BinaryIO, str]]:
 def opened_text(file: Path) -> Iterator[TextIO]:
     """The text of a file, its line ends as they are. Raises DatasetError."""
     with opened_bytes(file) as (stream, encoding):
-        yield io.TextIOWrapper(stream, encoding=encoding, newline="")
+        with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
+            yield text
 
 
 def text_lines(file: Path) -> Iterator[str]:
@@ -53,7 +54,8 @@ def text_lines(file: Path) -> Iterator[str]:
         if encoding == "utf-8-sig" and stream.peek(3)[:3] == MARKS[0][0]:
             stream.read(3)
         if encoding != "utf-8-sig":
-            yield from io.TextIOWrapper(stream, encoding=encoding, newline="\n")
+            with io.TextIOWrapper(stream, encoding=encoding, newline="\n") as text:
+                yield from text
             return
         for number, line in enumerate(stream, start=1):
             try:

@@ -46,9 +46,9 @@ class Reader:
         empty = chosen in (None, "", []) and rejected in (None, "", [])
         if not self.needs_pairs and (empty or not both):
             return *_explicit_prompt(value, where, column), (None, None)
-        if isinstance(chosen, str) and value is not None:
+        if value is not None and not isinstance(chosen, (list, dict)):
             return self._texts(row, column, where)
-        return *self._conversations(row, column, where),
+        return self._conversations(row, column, where)
 
     def _prompt(self, row: Mapping[str, object]) -> tuple[str, object]:
         """The column that a row's prompt stands in, if it stands in one of its own, and what is there."""

@@ -87,7 +87,8 @@ def _check_number(node: yaml.ScalarNode) -> None:
         raise _misread(node, f"{node.value} would be read in base 60; write the number, or the text in quotes")
     if LEADING_ZERO.fullmatch(node.value):
         raise _misread(
-            node, f"{node.value} begins with 0 and might be read in base 8; write the number without it, or the text in quotes"
+            node,
+            f"{node.value} begins with 0 and might be read in base 8; write the number without it, or the text in quotes",
         )
 
 
