@@ -12,7 +12,7 @@ from rich.console import Console
 from xpo_ray.cli import datasets, keys, models, runs
 from xpo_ray.cli.options import Cpus, Follow, Gpus, MemoryGib, Notes, Priority, RunId
 from xpo_ray.cli.plain_text import plain
-from xpo_ray.errors import NeedsAttention, RunFailed, UserError, XpoRayError
+from xpo_ray.errors import NeedsAttention, RunFailed, SpecError, UserError, XpoRayError
 
 app = typer.Typer(
     add_completion=False,
@@ -78,6 +78,9 @@ def validate(
     spec_file: SpecFile,
     overrides: Overrides = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read, check and tokenise every row.")] = False,
+    show_tokens: Annotated[
+        bool, typer.Option("--show-tokens", help="With --deep: the first prompt and pair token by token.")
+    ] = False,
     rows: Annotated[
         int | None, typer.Option(help="Plan with so many rows, where only a download would tell.", min=1)
     ] = None,
@@ -93,7 +96,11 @@ def validate(
     _quiet_libraries()
     spec, folder = _load(spec_file, overrides), spec_file.resolve().parent
     there = Elsewhere(gpus, gpu_memory_gib)
-    validate_and_show(spec, folder, deep=deep, as_json=as_json, known_rows=rows, elsewhere=there)
+    if show_tokens and not deep:
+        raise SpecError("--show-tokens shows what --deep reads; give both")
+    validate_and_show(
+        spec, folder, deep=deep, as_json=as_json, known_rows=rows, elsewhere=there, show_tokens=show_tokens
+    )
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
 from xpo_ray.cli.plain_text import tell_aside
+from xpo_ray.cli.showing_data import compared, sentences, surveyed
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.gguf_files import with_safetensors
 from xpo_ray.judges.checks import check_judges
@@ -29,7 +30,14 @@ class Elsewhere:
 
 
 def validate_and_show(
-    spec: RunSpec, folder: Path, *, deep: bool, as_json: bool, known_rows: int | None, elsewhere: Elsewhere
+    spec: RunSpec,
+    folder: Path,
+    *,
+    deep: bool,
+    as_json: bool,
+    known_rows: int | None,
+    elsewhere: Elsewhere,
+    show_tokens: bool = False,
 ) -> None:
     """Print what the run will do, or raise the UserError that would stop it: of a run that does not fit, behind its plan.
     `known_rows` as in `plan`."""
@@ -39,12 +47,13 @@ def validate_and_show(
     check_tokenizer_files(spec.model.path)
     planned = plan(spec, known_rows, machine_of(spec).with_gpus(elsewhere.gpus, elsewhere.gpu_memory_gib))
     check_judges(spec, folder)
-    rows = _checked_rows(spec, folder) if deep else None
+    data = surveyed(spec, hub=deep)
+    rows, said = _checked_rows(spec, folder) if deep else (None, {})
+    data |= said
     if as_json:
         planned.check()
-        print(
-            json.dumps({"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows}, indent=2)
-        )
+        out = {"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows, "data": data}
+        print(json.dumps(out, indent=2))
         return
     console = Console()
     text = yaml.safe_dump(_plain(spec), sort_keys=False, allow_unicode=True, width=100)
@@ -53,6 +62,7 @@ def validate_and_show(
     console.print(render(planned))
     if rows is not None:
         console.print(_sentence(rows), highlight=False)
+    console.print("\n".join(sentences(data, tokens=show_tokens)), highlight=False, markup=False)
     planned.check()
     console.print("[green]valid[/]")
 
@@ -63,13 +73,14 @@ def kappas(spec: RunSpec) -> list[float]:
     return values[:1] if len(set(values)) == 1 else values
 
 
-def _checked_rows(spec: RunSpec, folder: Path) -> dict[str, Any]:
+def _checked_rows(spec: RunSpec, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Counts of what was read, and what the rows say of each other."""
     from xpo_ray.preparation import prepare
 
     prepared = prepare(spec, folder)
     sets = {"source": prepared.prompts, "evaluation": prepared.held_out}
     counts: dict[str, Any] = {name: s.counts() for name, s in sets.items() if s is not None}
-    return counts | {"steps": prepared.schedule.total_steps()}
+    return counts | {"steps": prepared.schedule.total_steps()}, compared(prepared)
 
 
 def _sentence(rows: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ class ModelSpec(Spec):
 
 
 class FilesSource(Spec):
-    """Parquet, jsonl, json or csv: a file, a folder, a glob, or a list of them."""
+    """Parquet, jsonl, json, csv or Arrow, texts also as .gz or .zst: a file, a folder, a glob, or a list of them."""
 
     kind: Literal["files"]
     path: str | tuple[str, ...] = operational(...)
@@ -86,6 +86,10 @@ class ColumnsSpec(Spec):
     chosen: str = "chosen"
     rejected: str = "rejected"
     prompt_id: str = "prompt_id"
+    conversations: str = later("conversations")
+    """The turns before the answers, where a row has no prompt: ShareGPT's pairs have them there."""
+    system: str = later("system")
+    """The first turn of the prompt, of the role system; where the prompt has such a turn, both must be equal."""
 
 
 class DataSpec(Spec):
