@@ -26,7 +26,7 @@ from xpo_ray.preparation import Prepared
 from xpo_ray.profile import PROFILE, Stopwatch
 from xpo_ray.report.ending import report_ended
 from xpo_ray.report.page import FILE_NAME
-from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee
+from xpo_ray.reporting import DataRead, Journal, Reporter, RunFinished, RunStarted, Tee, Warned
 from xpo_ray.results import Result, finish_run, read_result
 from xpo_ray.storage import replace_file, to_json
 
@@ -53,10 +53,11 @@ def run_foreground(
     root = Path(spec.output.path)
     check_exports(spec.exports)
     check_gpus(spec)
-    check_output(root, prepared.identity, resume=resume)
+    check_output(root, prepared.identity, resume=resume, remarks=prepared.remarks)
     if (finished := read_result(root)) is not None:
         return finished
-    attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
+    plain = spec.model_dump(mode="json")
+    attempt = open_attempt(root, prepared.identity, plain, prepared.record, resume=resume, remarks=prepared.remarks)
     joined = partial(connect_run, spec, attempt.run_id, _store(prepared))
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
@@ -89,6 +90,8 @@ def run_attempt(
     reporters = Tee([journal, reporter, exports])
     try:
         prepared = prepared.keep(attempt.root)
+        for message in prepared.warnings:
+            reporters.emit(Warned("chat_template", message))
         cluster = connected()
         try:
             return asyncio.run(_attempt(prepared, attempt, cluster, reporters, orders, profile, cast))
