@@ -110,6 +110,8 @@ def written_answer(
     if _opened(prompt, text) and (surplus or _lacks(behind, text)):
         return _continued(prompt, text)
     if surplus.strip() and not EMPTY_ELEMENT.fullmatch(surplus):
+        behind = _behind_header(surplus, behind, text)
+    if not behind:
         raise ModelError(
             f"{template.name}: behind the prompt the chat template would not write this answer: {told(prompt, conversation)}; "
             + _remedy(surplus)
@@ -121,6 +123,14 @@ def written_answer(
             "as the template writes them, or name another template in model.chat_template"
         )
     return body + turn.tail
+
+
+def _behind_header(surplus: str, behind: str, text: str) -> str:
+    """The answer's turn without its header, where prompt and conversation merely name the role otherwise (model, assistant);
+    empty where one of them has more than that."""
+    header, found, _ = behind.partition(text.strip())
+    plain = found and "<" not in surplus + header
+    return behind[len(header) :] if plain else ""
 
 
 def _remedy(surplus: str) -> str:

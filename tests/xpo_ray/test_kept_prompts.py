@@ -1,7 +1,7 @@
 """Prompt tables kept for the next attempt: found when nothing has changed, never believed when they are damaged."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,8 +150,8 @@ def test_prompts_of_the_hub_are_kept_and_the_hub_is_not_asked_again(
     source = load_spec(write_spec(*world)).data.source
     rows = iter([list(read_examples(source, ColumnsSpec(), needs_pairs=True, algorithm="selm"))])
 
-    def from_the_hub(source: Source, *given: Any, **more: Any) -> Iterator[Example]:
-        return iter(next(rows)) if source.kind == "hub" else read_examples(source, *given, **more)
+    def from_the_hub(source: Source, *given: Any, **more: Any) -> Generator[Example]:
+        yield from next(rows) if source.kind == "hub" else read_examples(source, *given, **more)
 
     monkeypatch.setattr(preparation, "read_examples", from_the_hub)
     world[1]["data"]["source"] = {"kind": "hub", "name": "me/pairs"}
