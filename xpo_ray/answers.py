@@ -18,8 +18,10 @@ EMPTY_ELEMENT = re.compile(r"\s*<([^<>/]+)>\s*</\1>\s*")
 OPEN_ELEMENT = re.compile(r"\s*<[^<>/]+>\s*")
 BESIDE_THE_WORDS = re.compile(r"\s+|</?\w+>")
 
-Difference = Callable[[str, str], str]
-"""Names the first token in which two texts differ."""
+IN_PROMPT = ("the prompt", "the conversation")
+IN_DATASET = ("the dataset", "the template")
+Difference = Callable[[str, str, tuple[str, str]], str]
+"""Names the first token in which two texts differ, given what to call the texts."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ def written_answer(
         behind = _behind_header(surplus, behind, text)
     if not behind:
         raise ModelError(
-            f"{template.name}: behind the prompt the chat template would not write this answer: {told(prompt, conversation)}; "
+            f"{template.name}: behind the prompt the chat template would not write this answer: {told(prompt, conversation, IN_PROMPT)}; "
             + _remedy(surplus)
         )
     body = behind[: len(behind) - len(turn.behind)] if behind.endswith(turn.behind) else behind.rstrip()
     if _lacks(body, text):
         raise ModelError(
-            f"{template.name}: the chat template changes the answer {_shown(text)}: {told(text, body.lstrip())}; give answers "
+            f"{template.name}: the chat template changes the answer {_shown(text)}: {told(text, body.lstrip(), IN_DATASET)}; give answers "
             "as the template writes them, or name another template in model.chat_template"
         )
     return body + turn.tail

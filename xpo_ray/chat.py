@@ -220,9 +220,9 @@ class Chat:
                 return whole
         return prompt + written
 
-    def _first_difference(self, prompt: str, conversation: str) -> str:
-        one, other = (self._encode(text, special_tokens=False) for text in (prompt, conversation))
-        return self.tokens.difference(one, other, ("the prompt", "the conversation"))
+    def _first_difference(self, one: str, other: str, names: tuple[str, str]) -> str:
+        ids = [self._encode(text, special_tokens=False) for text in (one, other)]
+        return self.tokens.difference(ids[0], ids[1], names)
 
     def _token_id(self, token: str) -> int:
         """The id of model.end_of_turn. Raises ModelError."""

@@ -145,7 +145,7 @@ def test_an_answer_behind_an_open_thought_that_the_template_never_closes_is_refu
         (TURN, "writes '<sot>assistant' before an answer, but not at the end of a prompt"),
         (
             turns("'<sot>assistant\n' + m['content'] | replace('air', 'dust') + '<eot>'", "<sot>assistant\n"),
-            r"changes the answer .*: at token 3 ",
+            r"changes the answer .*: at token 4 the dataset has ' air' \(id \d+\)",
         ),
         (turns("'<sot>assistant\n' + m['content'][:25] + '<eot>'", "<sot>assistant\n"), "changes the answer"),
         (turns("'<sot>assistant\n<eot>'", "<sot>assistant\n"), "does not write an assistant's answer"),
