@@ -15,7 +15,7 @@ from xpo_ray.judges.judgement import Message
 QUESTION = Message(role="user", content="Hello.")
 PROBE = "Good morning to you"
 EMPTY_ELEMENT = re.compile(r"\s*<([^<>/]+)>\s*</\1>\s*")
-OPEN_ELEMENT = re.compile(r"\s*<[^<>/]+>\s*")
+OPEN_ELEMENT = re.compile(r"\s*<[^<>/|]+>\s*")
 BESIDE_THE_WORDS = re.compile(r"\s+|</?\w+>")
 
 IN_PROMPT = ("the prompt", "the conversation")
@@ -114,15 +114,16 @@ def written_answer(
     if surplus.strip() and not EMPTY_ELEMENT.fullmatch(surplus):
         behind = _behind_header(surplus, behind, text)
     if not behind:
+        differ = told(prompt, conversation, IN_PROMPT)
         raise ModelError(
-            f"{template.name}: behind the prompt the chat template would not write this answer: {told(prompt, conversation, IN_PROMPT)}; "
-            + _remedy(surplus)
+            f"{template.name}: behind the prompt the chat template would not write this answer: {differ}; {_remedy(surplus)}"
         )
     body = behind[: len(behind) - len(turn.behind)] if behind.endswith(turn.behind) else behind.rstrip()
     if _lacks(body, text):
+        differ = told(text, body.lstrip(), IN_DATASET)
         raise ModelError(
-            f"{template.name}: the chat template changes the answer {_shown(text)}: {told(text, body.lstrip(), IN_DATASET)}; give answers "
-            "as the template writes them, or name another template in model.chat_template"
+            f"{template.name}: the chat template changes the answer {_shown(text)}: {differ}; give answers as the template "
+            "writes them, or name another template in model.chat_template"
         )
     return body + turn.tail
 

@@ -163,8 +163,8 @@ def test_prompts_of_the_hub_are_kept_and_the_hub_is_not_asked_again(
 def test_a_template_that_was_changed_is_named_with_the_line(world: tuple[Path, dict[str, Any]]) -> None:
     with_template(world, CHAT_TEMPLATE)
     started(world)
-    with_template(world, CHAT_TEMPLATE.replace("{{", "Say:{{", 1))
-    assert re.search(r"the chat template changed: line 1 was '\{% for .*, is '\{% for .*Say:", refusal(world))
+    with_template(world, "Be kind.\n" + CHAT_TEMPLATE)
+    assert re.search(r"the chat template changed: line 1 was '\{% for .*, is 'Be kind", refusal(world))
 
 
 @pytest.mark.parametrize(("left", "told"), [(None, "missing"), (b"ARROW1", "damaged")])
