@@ -142,4 +142,5 @@ class DataSpec(Spec):
     overlong_prompts: Literal["drop", "truncate"] = "drop"
     """`truncate` keeps the end of the prompt."""
     invalid_rows: Literal["refuse", "drop"] = "refuse"
-    """What to do about a row that cannot be read (an empty answer, prompts that differ): `drop` leaves it out and counts."""
+    """What to do about a row that cannot be read (an empty answer, prompts that differ) or that the chat
+    template refuses (a system turn, say): `drop` leaves it out and counts."""
