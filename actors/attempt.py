@@ -99,7 +99,7 @@ def _work(place: Place, courier: Courier) -> Result:
     prepared = prepare(spec, place.root)
     plain = spec.model_dump(mode="json")
     storage = LocalStorage(place.root, place.number, int(courier.granted.disk_reserve_mib * 2**20))
-    entered = open_claimed(storage, place.run_id, prepared.identity, plain, prepared.record)
+    entered = open_claimed(storage, place.run_id, prepared.identity, plain, prepared.record, prepared.remarks)
 
     def connected() -> Cluster:
         cluster = join(place.run_id)

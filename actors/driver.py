@@ -54,10 +54,11 @@ def run_foreground(
     root = Path(spec.output.path)
     check_exports(spec.exports)
     check_gpus(spec)
-    check_output(root, prepared.identity, resume=resume)
+    check_output(root, prepared.identity, resume=resume, remarks=prepared.remarks)
     if (finished := read_result(root)) is not None:
         return finished
-    attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
+    plain = spec.model_dump(mode="json")
+    attempt = open_attempt(root, prepared.identity, plain, prepared.record, resume=resume, remarks=prepared.remarks)
     joined = partial(connect_run, spec, attempt.run_id, _store(prepared))
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
@@ -90,6 +91,8 @@ def run_attempt(
     reporters = Tee([journal, reporter, exports])
     try:
         prepared = prepared.keep(attempt.root)
+        for message in prepared.warnings:
+            reporters.emit(Warned("chat_template", message))
         cluster = connected()
         try:
             return asyncio.run(_attempt(prepared, attempt, cluster, reporters, orders, profile, cast))

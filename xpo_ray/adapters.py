@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import ModelError
 from xpo_ray.memory_folder import memory_folder
+from xpo_ray.saved_chat import copy_ends
 from xpo_ray.seeds import seed_of
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 
@@ -115,8 +116,9 @@ def merged(folder: Path) -> "PreTrainedModel":
 
 
 def save_merged(folder: Path, target: Path) -> None:
-    """Write the merged model of an adapter's folder, and the tokenizer that lies there."""
+    """Write the merged model of an adapter's folder, with the tokenizer and the end tokens that lie there."""
     save_model(merged(folder), folder, target)
+    copy_ends(folder, target)
 
 
 def averaged(origin: ModelSpec, lora: LoraSpec, folders: Sequence[str | Path], decay: float) -> Adapter:

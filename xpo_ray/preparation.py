@@ -4,10 +4,11 @@
 temporary file, until the driver that owns the run's folder asks to keep the prompts there.
 """
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xpo_ray.algorithms import row_of_iteration, rows
 from xpo_ray.chat import Chat
@@ -17,14 +18,13 @@ from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.generation.engine import held_out_sampling
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
-from xpo_ray.kept_prompts import keep, kept, source_key
+from xpo_ray.kept_prompts import keep, kept, not_kept, origin_of
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.engine import check_served
 from xpo_ray.plan.processes import engines_on_gpu
 from xpo_ray.prompts import PromptSet, check_fill, tokenise
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
-from xpo_ray.spec.data import Source
 from xpo_ray.spec.loading import digest, identity
 from xpo_ray.spec.run import RunSpec
 
@@ -46,12 +46,16 @@ class Prepared:
     held_out_id: str
     """Of the held-out prompts and how they are evaluated: evaluations made in another way are not mixed with these."""
     record: dict[str, Any]
-    """What each attempt's record keeps beside versions and spec: the judge's source and whether a GPU is used."""
+    """What each attempt's record keeps beside versions and spec: the judge's source, the chat and whether a GPU is used."""
+    warnings: tuple[str, ...] = ()
+    """What a user should look at before the run spends its time."""
+    remarks: tuple[str, ...] = ()
+    """Why prompts that an earlier attempt kept were not taken, to be told where the identity differs."""
 
     def keep(self, root: Path) -> "Prepared":
         """The same with its prompts in the folder of the run, where the next attempt finds them."""
-        held_out = None if self.held_out is None else keep(self.held_out, root)
-        return replace(self, prompts=keep(self.prompts, root), held_out=held_out)
+        held_out = None if self.held_out is None else keep(self.held_out, root, "evaluation")
+        return replace(self, prompts=keep(self.prompts, root, "source"), held_out=held_out)
 
 
 def prepare(spec: RunSpec, folder: Path) -> Prepared:
@@ -59,10 +63,11 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     check_judges(spec, folder)
     check_adapter(spec.model)
     spec, gpu = _with_engine(spec)
-    chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template, spec.model.end_of_turn)
+    chat = Chat.of(spec.model)
     needs_pairs = any(row.needs_pairs for row in rows(spec))
-    prompts = _read(spec, spec.data.source, chat, needs_pairs)
-    held_out = None if spec.data.evaluation is None else _read(spec, spec.data.evaluation, chat, False)
+    remarks: list[str] = []
+    prompts = _read(spec, "source", chat, needs_pairs, remarks)
+    held_out = None if spec.data.evaluation is None else _read(spec, "evaluation", chat, False, remarks)
     schedule = schedule_of(spec, prompts.table.num_rows)
     fingerprints = {"dataset": prompts.fingerprint, "model": model_fingerprint(spec.model.path)}
     canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
@@ -80,12 +85,23 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     record: dict[str, Any] = {
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
         "gpu": gpu,
+        "chat": chat.record(),
         "engine": installed_vllm() if spec.sampling.engine == "vllm" else None,
     }
     if spec.judge is not None and (content := content_digest(spec.judge, folder)) is not None:
         fingerprints["judge"] = content
     return Prepared(
-        spec, folder, prompts, held_out, schedule, identity(spec, fingerprints), tuple(canary), held_out_id, record
+        spec,
+        folder,
+        prompts,
+        held_out,
+        schedule,
+        identity(spec, fingerprints),
+        tuple(canary),
+        held_out_id,
+        record,
+        tuple(chat.warnings()),
+        tuple(remarks),
     )
 
 
@@ -103,10 +119,17 @@ def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
     return spec, gpus > 0 and spec.resources.gpus != 0
 
 
-def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:
-    key = source_key(spec, source, chat, needs_pairs)
-    if key is not None and (found := kept(Path(spec.output.path), key)) is not None:
+def _read(
+    spec: RunSpec, name: Literal["source", "evaluation"], chat: Chat, needs_pairs: bool, remarks: list[str]
+) -> PromptSet:
+    """The prompts of data.source or data.evaluation: those that an earlier attempt kept, else read and tokenised."""
+    source = spec.data.evaluation if name == "evaluation" and spec.data.evaluation else spec.data.source
+    root = Path(spec.output.path)
+    origin = origin_of(spec, source, chat, needs_pairs)
+    if origin is not None and (found := kept(root, name, origin)) is not None:
         return found
+    if (remark := not_kept(root, name, origin)) is not None:
+        remarks.append(remark)
     faults = count()
 
     def left_out(_: DatasetError) -> None:
@@ -119,9 +142,10 @@ def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> Promp
         algorithm=spec.algorithm.kind,
         on_fault=left_out if spec.data.invalid_rows == "drop" else None,
     )
-    read = tokenise(examples, chat, spec.data)
+    with closing(examples):
+        read = tokenise(examples, chat, spec.data)
     invalid = next(faults)
-    return replace(read, read=read.read + invalid, invalid_rows=invalid, key=key)
+    return replace(read, read=read.read + invalid, invalid_rows=read.invalid_rows + invalid, origin=origin)
 
 
 def schedule_of(spec: RunSpec, prompts: int) -> Schedule:

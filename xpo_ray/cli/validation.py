@@ -80,7 +80,8 @@ def _checked_rows(spec: RunSpec, folder: Path) -> tuple[dict[str, Any], dict[str
     prepared = prepare(spec, folder)
     sets = {"source": prepared.prompts, "evaluation": prepared.held_out}
     counts: dict[str, Any] = {name: s.counts() for name, s in sets.items() if s is not None}
-    return counts | {"steps": prepared.schedule.total_steps()}, compared(prepared)
+    chat = {"end_of_turn": prepared.record["chat"]["end_of_turn"], "warnings": list(prepared.warnings)}
+    return counts | {"steps": prepared.schedule.total_steps()} | chat, compared(prepared)
 
 
 def _sentence(rows: dict[str, Any]) -> str:
@@ -89,7 +90,8 @@ def _sentence(rows: dict[str, Any]) -> str:
         for name, counts in rows.items()
         if isinstance(counts, dict)
     ]
-    return "\n".join([*lines, f"optimizer steps: {rows['steps']}"])
+    lines += [f"answers end with {rows['end_of_turn']!r}", f"optimizer steps: {rows['steps']}"]
+    return "\n".join([*lines, *(f"warning: {message}" for message in rows["warnings"])])
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:

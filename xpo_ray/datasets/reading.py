@@ -67,7 +67,7 @@ def read_examples(
     needs_pairs: bool,
     algorithm: str,
     on_fault: Callable[[DatasetError], None] | None = None,
-) -> Iterator[Example]:
+) -> Generator[Example]:
     """The examples of a source, in order, lazily; bad rows are refused as they are reached. Raises DatasetError.
 
     With `on_fault`, rows that cannot be read are left out and their errors told. `algorithm` is only named in messages.

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from xpo_ray.adapters import Adapter, read_adapter
-from xpo_ray.checkpoints import save_tokenizer
+from xpo_ray.chat import Chat
 from xpo_ray.crashpoints import crash_point
 from xpo_ray.errors import RunFailed
 from xpo_ray.group.gradients import add_up_vectors, clip
@@ -33,6 +33,7 @@ from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
+from xpo_ray.saved_chat import save_chat
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder, StepResult, WindowExamples, diverged_norm
@@ -55,6 +56,7 @@ class GroupTrainer:
         self.spec = spec
         self.ranks = ranks
         self.origin = origin
+        self._chat: Chat | None = None
         self.dtype: Literal["float32", "bfloat16"] = origin.dtype
         base = local_folder(path if path and origin.lora is None else origin.path, origin.revision)
         self.model = skeleton(base, "float32" if origin.lora is None else origin.dtype)
@@ -197,7 +199,8 @@ class GroupTrainer:
         try:
             if self.adapter is not None:
                 self.adapter.save(folder, adapter)
-            save_tokenizer(self.origin.path, folder, self.origin.revision)
+            self._chat = self._chat or Chat.of(self.origin)
+            save_chat(self._chat, folder)
         except Exception as error:  # noqa: BLE001 - libraries fail in ways of their own; the other ranks must hear of it
             return error
         return None

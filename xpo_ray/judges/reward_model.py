@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from xpo_ray.chat_template import holds
 from xpo_ray.devices import own_device
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.halving import in_halves
@@ -166,13 +168,15 @@ class RewardModel:
 
     def _refuse_template_without_response(self) -> None:
         """A template that fails, or drops the assistant's turn, would give every response the same score."""
+        question = [Message(role="user", content="question")]
         try:
-            text = self._text([Message(role="user", content="question")], "the response")
+            text = self._text(question, "the response")
+            held = holds(text, "the response", partial(self._text, question))
         except (TemplateError, ValueError, TypeError) as error:
             raise JudgeError(
                 f"judge.chat_template {self._spec.chat_template}: fails on a user's and an assistant's turn: {error}"
             ) from error
-        if "the response" not in text:
+        if not held:
             raise JudgeError(
                 f"judge.chat_template {self._spec.chat_template}: the assistant's turn is not in the text, "
                 f"got {text[:200]!r}; give the template that the reward model was trained with"

@@ -2,9 +2,27 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, JsonValue, PositiveFloat, model_validator
 
 from xpo_ray.spec.base import Spec, later, operational
+
+TEMPLATE_OWN = (
+    "messages",
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "max_length",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "tokenize",
+    "tokenizer_kwargs",
+    "truncation",
+)
+"""Names that a template's renderer gives or takes itself."""
 
 
 class LoraSpec(Spec):
@@ -36,7 +54,23 @@ class ModelSpec(Spec):
     Else the path of a Jinja file."""
     end_of_turn: str | None = Field(None, min_length=1)
     """Token that ends a response where the template's turns do not end with the tokenizer's EOS, such as <|eot_id|>. Responses
-    of the dataset end with it; draws end there, at the tokenizer's EOS, or at those of generation_config.json."""
+    of the dataset end with it; draws end there, at the tokenizer's EOS, or at those of generation_config.json. Default: what
+    the template writes behind an answer."""
+    template_arguments: dict[str, JsonValue] = later({})
+    """What the template is given beside the messages, such as {enable_thinking: false}; for prompts of training, evaluation
+    and the canary alike. The result's template has them as its defaults."""
+
+    @model_validator(mode="after")
+    def _arguments_are_for_a_template(self) -> Self:
+        for name in self.template_arguments:
+            if not name.isidentifier() or name in TEMPLATE_OWN:
+                raise ValueError(
+                    f"template_arguments.{name}: not a name for an argument of a template; give names that the template "
+                    f"reads, such as enable_thinking (not {', '.join(TEMPLATE_OWN)})"
+                )
+        if self.template_arguments and self.chat_template == "plain":
+            raise ValueError("template_arguments: chat_template plain has no template; leave one of them out")
+        return self
 
 
 class FilesSource(Spec):
@@ -113,4 +147,5 @@ class DataSpec(Spec):
     overlong_prompts: Literal["drop", "truncate"] = "drop"
     """`truncate` keeps the end of the prompt."""
     invalid_rows: Literal["refuse", "drop"] = "refuse"
-    """What to do about a row that cannot be read (an empty answer, prompts that differ): `drop` leaves it out and counts."""
+    """What to do about a row that cannot be read (an empty answer, prompts that differ) or that the chat
+    template refuses (a system turn, say): `drop` leaves it out and counts."""
