@@ -20,6 +20,8 @@ class Row:
     name: str | None = None
     """Where a kind stands in the table twice."""
     sizes: dict[str, Any] = field(default_factory=lambda: SIZES)
+    unused: tuple[str, ...] = ()
+    """Weights that its pass over a text does not read."""
 
     @property
     def id(self) -> str:
@@ -176,14 +178,62 @@ DECODERS = [
     ),
     Row("rwkv", {"attention_hidden_size": 32, "context_length": 128, "num_hidden_layers": 3, "rescale_every": 2}),
     Row("phi3", LONGROPE | {"original_max_position_embeddings": 64}, name="phi3-longrope"),
-    Row("gpt_oss", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"], "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}),
-    Row("deepseek_v3", MLA | {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 16, "n_shared_experts": 1, "first_k_dense_replace": 1, "num_key_value_heads": 4, "head_dim": 4}),
-    Row("kimi_linear", MLA | {"q_lora_rank": None, "layer_types": ["linear_attention", "full_attention"], "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "linear_head_dim": 8, "linear_num_heads": 4, "num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"]}),
+    Row(
+        "gpt_oss",
+        {
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    Row(
+        "deepseek_v3",
+        MLA
+        | {
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 2,
+            "topk_group": 1,
+            "moe_intermediate_size": 16,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "num_key_value_heads": 4,
+            "head_dim": 4,
+        },
+    ),
+    Row(
+        "kimi_linear",
+        MLA
+        | {
+            "q_lora_rank": None,
+            "layer_types": ["linear_attention", "full_attention"],
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "linear_head_dim": 8,
+            "linear_num_heads": 4,
+            "num_key_value_heads": 4,
+            "mlp_layer_types": ["dense", "sparse"],
+        },
+    ),
     Row("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.2}),
     Row("bloom", {"n_layer": 2, "n_head": 4}),
     Row("falcon", {"alibi": True, "new_decoder_architecture": False}, name="falcon-alibi", sizes=FALCON),
     Row("falcon", {"alibi": False}, name="falcon-rotary", sizes=FALCON),
-    Row("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128, "expansion_ratio": 2, "vocab_size": VOCABULARY}, sizes={}),
+    Row(
+        "mpt",
+        {
+            "d_model": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "max_seq_len": 128,
+            "expansion_ratio": 2,
+            "vocab_size": VOCABULARY,
+        },
+        sizes={},
+    ),
     Row("gpt2", sizes=GPT2_SIZES),
     Row("gptj", {"rotary_dim": 4}, sizes=GPT2_SIZES),
     Row("gpt_neox", {"rotary_pct": 0.5}),
@@ -192,13 +242,132 @@ DECODERS = [
     Row("cohere2", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}),
     Row("smollm3"),
     Row("ernie4_5"),
-    Row("glm4_moe", {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_shared_experts": 1, "first_k_dense_replace": 1}),
-    Row("minimax", {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2, "num_experts_per_tok": 1, "block_size": 4}),
+    Row(
+        "glm4_moe",
+        {
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    Row(
+        "minimax",
+        {
+            "layer_types": ["linear_attention", "full_attention"],
+            "num_local_experts": 2,
+            "num_experts_per_tok": 1,
+            "block_size": 4,
+        },
+    ),
     Row("stablelm", {}),
     Row("granite"),
-    Row("xlstm", {"num_heads": 2, "num_blocks": 2, "chunk_size": 8, "qk_dim_factor": 0.5, "head_dim": 16, "weight_mode": "single"}),
-    Row("recurrent_gemma", {"lru_width": 32, "attention_window_size": 5, "block_types": ["recurrent", "attention"], "num_hidden_layers": 2}),
     Row("olmo_hybrid", DELTA),
-    Row("lfm2_moe", {"layer_types": ["conv", "full_attention"], "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_dense_layers": 1}),
-    Row("apertus"), Row("exaone4", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}), Row("nanochat"), Row("seed_oss"), Row("gpt_bigcode", sizes=GPT2_SIZES), Row("mixtral", {"num_local_experts": 4}), Row("phi"), Row("starcoder2"),Row("deepseek_v2", MLA | {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 16, "n_shared_experts": 1, "first_k_dense_replace": 1, "num_key_value_heads": 4}),
+    Row(
+        "lfm2_moe",
+        {
+            "layer_types": ["conv", "full_attention"],
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "num_dense_layers": 1,
+        },
+    ),
+    Row("apertus"),
+    Row("exaone4", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}),
+    Row("nanochat"),
+    Row("seed_oss"),
+    Row("gpt_bigcode", sizes=GPT2_SIZES),
+    Row("mixtral", {"num_local_experts": 4}),
+    Row("phi"),
+    Row("starcoder2"),
+    Row(
+        "deepseek_v2",
+        MLA
+        | {
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 2,
+            "topk_group": 1,
+            "moe_intermediate_size": 16,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "num_key_value_heads": 4,
+        },
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An architecture with vision beside its text, whose config is one of `DECODERS`."""
+
+    kind: str
+    text: str
+    vision: dict[str, Any]
+    changes: dict[str, Any] = field(default_factory=dict)
+    text_changes: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> "PreTrainedConfig":
+        from transformers import CONFIG_MAPPING
+
+        text = next(row for row in DECODERS if row.id == self.text).config().to_dict() | self.text_changes
+        return CONFIG_MAPPING[self.kind](text_config=text, vision_config=self.vision, **self.changes)
+
+    def make(self) -> "PreTrainedModel":
+        import torch
+
+        from xpo_ray.architectures import model_class
+
+        config = self.config()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            model: PreTrainedModel = model_class(config)._from_config(config, dtype=torch.float32)
+        return model.eval()
+
+
+SIGLIP = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SIGLIP |= {"num_channels": 3, "image_size": 28, "patch_size": 14}
+QWEN = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32, "patch_size": 14}
+QWEN_TOKENS = {"image_token_id": 40, "video_token_id": 39, "vision_start_token_id": 38, "vision_end_token_id": 37}
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
+TOKENS = {"image_token_index": 40, "boi_token_index": 39, "eoi_token_index": 38}
+
+WHOLE = [
+    Whole("gemma3", "gemma3_text", SIGLIP | {"model_type": "siglip_vision_model"}, TOKENS | {"mm_tokens_per_image": 4}),
+    Whole(
+        "llama4",
+        "llama4_text",
+        SIGLIP | {"vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
+        TOKENS,
+    ),
+    Whole("qwen3_5", "qwen3_5_text", QWEN | {"num_position_embeddings": 16}, QWEN_TOKENS),
+    Whole("qwen2_5_vl", "qwen2", QWEN, QWEN_TOKENS, MROPE | {"model_type": "qwen2_5_vl_text"}),
+    Whole(
+        "qwen3_vl",
+        "qwen3",
+        QWEN | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
+        QWEN_TOKENS,
+        MROPE | {"model_type": "qwen3_vl_text"},
+    ),
+    Whole("mistral3", "mistral-sliding", SIGLIP | {"model_type": "pixtral", "head_dim": 8}, {"image_token_index": 40}),
+    Whole(
+        "gemma4",
+        "gemma4_text",
+        SIGLIP | {"head_dim": 8, "num_key_value_heads": 2, "position_embedding_size": 16},
+        {"audio_config": None, "image_token_id": 40},
+    ),
+]
+REFUSED = [
+    ("bart", "encoder with a decoder"),
+    ("t5", "encoder with a decoder"),
+    ("bert", "reads later tokens"),
+    ("roberta", "reads later tokens"),
+    ("modernbert", "no language model that draws"),
+    ("vit", "no language model that draws"),
+    ("whisper", "encoder with a decoder"),
+    ("xlnet", "other orders"),
+    ("recurrent_gemma", "states inside its layers"),
+    ("diffusion_gemma", "from left to right"),
 ]

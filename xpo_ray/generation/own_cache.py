@@ -57,7 +57,9 @@ class OwnCache:
         (rows,) = parts
         return rows.kept(rows.alive_B.nonzero().squeeze(-1)) if self.selects and rows.living < len(rows) else rows
 
-    def call(self, ids_BT: Tensor, first_B: Tensor, cache: Mapping[str, Any], filled: int) -> tuple[Tensor, dict[str, Any]]:
+    def call(
+        self, ids_BT: Tensor, first_B: Tensor, cache: Mapping[str, Any], filled: int
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Logits [B, V] behind the tokens, in float32, and the cache with them in it. Raises ModelError."""
         place_T = torch.arange(filled, filled + ids_BT.shape[1], device=ids_BT.device)
         given: dict[str, Any] = {"input_ids": ids_BT, "use_cache": True, **cache}
@@ -117,7 +119,9 @@ class OwnRows(Batch):
 
     def kept(self, row_R: Tensor) -> "OwnRows":
         """Some of the rows, or one several times."""
-        chosen = {n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B", "ids_BT")}
+        chosen = {
+            n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B", "ids_BT")
+        }
         living = int(chosen["alive_B"].sum())
         return replace(self, cache={n: selected(c, row_R) for n, c in self.cache.items()}, living=living, **chosen)
 

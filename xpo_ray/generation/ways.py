@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from xpo_ray.errors import ModelError
+from xpo_ray.generation.direct import is_of_known_kind
 from xpo_ray.generation.own_cache import OwnCache, tensors_in
 from xpo_ray.generation.rows import Batch, Columns, Request
 from xpo_ray.generation.stepper import Stepper
@@ -57,9 +58,8 @@ class Ways:
     def of(cls, model: "PreTrainedModel") -> "Ways":
         """Raises ModelError where no way fits."""
         border = position_border(model.config.get_text_config())
-        stepper = Stepper.of(model)
-        columns = Columns(stepper)
-        tried = None if stepper.direct is not None else _tried(columns, model) if _has_columns(model) else _Trial()
+        columns = Columns(Stepper.of(model))
+        tried = None if is_of_known_kind(model) else _tried(columns, model) if _has_columns(model) else _Trial()
         if tried is None:
             row_bytes = _key_value_bytes(model)
         elif tried.fits:
@@ -111,7 +111,12 @@ def _has_columns(model: "PreTrainedModel") -> bool:
 def _own(model: "PreTrainedModel") -> tuple[OwnCache, _Trial]:
     """The freest use of the model's own cache that gives its logits. Raises ModelError."""
     refused: list[_Trial] = []
-    for pads, selects, alone in ((True, True, False), (False, True, False), (False, False, False), (False, False, True)):
+    for pads, selects, alone in (
+        (True, True, False),
+        (False, True, False),
+        (False, False, False),
+        (False, False, True),
+    ):
         way = OwnCache(model, pads=pads, selects=selects, alone=alone)
         trial = _tried(way, model)
         if trial.fits or (trial.error < ROUGH and not selects):
@@ -148,8 +153,19 @@ def _tried(way: Way, model: "PreTrainedModel") -> _Trial:
                 sequences[i].append(token)
             rows = way.together([rows])
             made.append(rows.next_logits())
-        error = max(_error(model, s, [m[i] for m in made]) for i, s in enumerate(sequences[:2]))  # the third one has ended
-    except (AttributeError, IndexError, KeyError, ModelError, NotImplementedError, RuntimeError, TypeError, ValueError) as e:
+        error = max(
+            _error(model, s, [m[i] for m in made]) for i, s in enumerate(sequences[:2])
+        )  # the third one has ended
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        ModelError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as e:
         return _Trial(reason=f"{type(e).__name__}: {e}" if not isinstance(e, ModelError) else str(e))
     fits = error <= max(LEAST, LAST_PLACES * torch.finfo(model.dtype).eps)
     of_token = max(_cache_bytes(rows) / len(rows) - first / len(prompts), 0.0) / STEPS
