@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 NAME = "default"
+UNADAPTED = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), ("out_proj",))
+"""Linear layers that PEFT does not take in models of these kinds, whose kernels read their weights themselves."""
 
 
 class Adapter:
@@ -159,6 +161,11 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     return made
 
 
+def _other_parts(model: "PreTrainedModel") -> list[str]:
+    """Names of linear layers that are not trained: those of vision and audio."""
+    return [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
+
+
 def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "LoraConfig":
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
@@ -170,6 +177,7 @@ def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Lor
         lora_dropout=0.0,
         use_rslora=lora.rslora,
         target_modules="all-linear" if every else list(lora.target_modules),
+        exclude_modules=[*_other_parts(model), *(UNADAPTED.get(model.config.model_type, ()) if every else ())] or None,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
         task_type="CAUSAL_LM",
         base_model_name_or_path=origin.path,

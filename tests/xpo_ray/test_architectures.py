@@ -1,4 +1,4 @@
-"""Each architecture of the table draws as `generate` does, gives its own log-probs, learns and comes back; others are refused."""
+"""Each architecture of the table draws as `generate` does, gives its own log-probs, learns, comes back; others are refused."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from tests.xpo_ray.model_table import DECODERS, REFUSED, WHOLE, Row, Whole
+from xpo_ray.adapters import Adapter, merged
 from xpo_ray.architectures import check_architecture
 from xpo_ray.checkpoints import load_model, put_weights, save_model, weights_of
 from xpo_ray.errors import ModelError
@@ -19,6 +20,7 @@ from xpo_ray.generation import transformers as engine_module
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.transformers import TransformersEngine, uniforms
 from xpo_ray.logprobs import PromptGroup, choose
+from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,6 +137,23 @@ def test_a_model_that_took_a_step_is_saved_sent_and_loaded(row: Row, tmp_path: P
     assert near(own_log_probs(other), after)
 
 
+@each_decoder
+def test_an_adapter_learns_in_it(row: Row, tmp_path: Path) -> None:
+    row.make().save_pretrained(tmp_path)
+    adapter = Adapter(ModelSpec(path=str(tmp_path)), LoraSpec(rank=2, alpha=4.0))
+    log_probs = choose(adapter.model).log_probs
+    torch.autograd.backward(-log_probs(adapter.model, GROUPS).logp_S.sum())
+    reached = [n for n, p in adapter.parameters.items() if "lora_B" in n and p.grad is not None and p.grad.any()]
+    assert reached
+    with torch.no_grad():
+        for parameter in adapter.parameters.values():
+            if parameter.grad is not None:
+                parameter.sub_(0.01 * parameter.grad.sign())
+    after = own_log_probs(adapter.model)
+    adapter.save(tmp_path / "adapter")
+    assert near(own_log_probs(merged(tmp_path / "adapter")), after)
+
+
 def test_no_forward_pass_halves_the_weights_of_rwkv(tmp_path: Path) -> None:
     row = next(r for r in DECODERS if r.kind == "rwkv")
     row.make().save_pretrained(tmp_path)
@@ -154,6 +173,8 @@ def test_the_text_of_a_model_with_other_parts_is_trained_and_those_stand_unchang
     parts = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
     assert parts
     assert all("language_model" not in n and "lm_head" not in n for n in parts)
+    adapter = Adapter(ModelSpec(path=str(tmp_path / "base")), LoraSpec(rank=2, alpha=4.0))
+    assert all("language_model" in n for n in adapter.parameters)
     with torch.no_grad():
         assert near(choose(model).log_probs(model, GROUPS).logp_S, own_log_probs(model))
     assert stepped(model) == []

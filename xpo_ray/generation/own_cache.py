@@ -48,7 +48,7 @@ class OwnCache:
             return waiting[:1] if self.alone else waiting
         return [r for r in waiting if len(r.prompt_ids) == len(waiting[0].prompt_ids)]
 
-    def begun(self, requests: Sequence[Request], most_drawn: int) -> tuple["OwnRows", Tensor]:
+    def begun(self, requests: Sequence[Request], most_drawn: int) -> tuple["OwnRows", Tensor]:  # noqa: ARG002 - a `Way`
         """Rows that have read their prompts, and the logits [B, V] of their first tokens."""
         return OwnRows.begun(self, requests)
 

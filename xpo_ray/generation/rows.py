@@ -150,7 +150,7 @@ class Columns:
     stepper: Stepper
     joins = True
 
-    def joining(self, waiting: Sequence[Request], rows: Batch | None) -> Sequence[Request]:
+    def joining(self, waiting: Sequence[Request], rows: Batch | None) -> Sequence[Request]:  # noqa: ARG002 - a `Way`
         """Those of the waiting, for whom there is room, that may be read now."""
         return waiting
 
