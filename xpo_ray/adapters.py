@@ -7,6 +7,7 @@ without an adapter never do.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -147,7 +148,9 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     from peft import get_peft_model
 
     try:
-        made = get_peft_model(model, _config(model, origin, lora))
+        with warnings.catch_warnings():  # of fused experts' ranks, which it sets itself; only named parameters would have them
+            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
+            made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:
         raise ModelError(
             f"model.lora.target_modules: {lora.target_modules} cannot be adapted in {type(model).__name__}: {error}; "

@@ -278,7 +278,6 @@ DECODERS = [
     Row("exaone4", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}),
     Row("nanochat"),
     Row("seed_oss"),
-    Row("gpt_bigcode", sizes=GPT2_SIZES),
     Row("mixtral", {"num_local_experts": 4}),
     Row("phi"),
     Row("starcoder2"),

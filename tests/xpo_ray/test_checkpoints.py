@@ -86,9 +86,8 @@ def test_a_generation_config_that_transformers_refuses_to_write_is_mended(tmp_pa
 
 def test_of_a_generation_config_that_cannot_be_mended_the_tokens_remain(tmp_path: Path, model_folder: Path) -> None:
     model = load_model(model_folder, "float32")
-    model.generation_config.num_return_sequences, model.generation_config.num_beams = 4, 1
-    model.generation_config.do_sample, model.generation_config.eos_token_id = False, [1, 2]
-    model.generation_config.num_beams = 2  # fewer beams than sequences
+    given = model.generation_config
+    given.num_return_sequences, given.num_beams, given.eos_token_id = 4, 2, [1, 2]  # fewer beams than sequences
     save_model(model, model_folder, tmp_path)
     saved = json.loads((tmp_path / "generation_config.json").read_text())
     assert saved["eos_token_id"] == [1, 2]
