@@ -20,6 +20,7 @@ from xpo_ray.generation import transformers as engine_module
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.transformers import TransformersEngine, uniforms
 from xpo_ray.logprobs import PromptGroup, choose
+from xpo_ray.recomputation import recompute_layers
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,6 +137,18 @@ def test_a_model_that_took_a_step_is_saved_sent_and_loaded(row: Row, tmp_path: P
     other = load_model(tmp_path / "base", "float32")
     put_weights(other, weights_of(model))
     assert near(own_log_probs(other), after)
+
+
+@pytest.mark.parametrize("name", ["qwen3_5_text", "gemma3n_text", "gemma4_text", "granitemoehybrid", "rwkv"])
+def test_gradients_are_the_same_where_layers_are_computed_again(name: str) -> None:
+    model = next(r for r in DECODERS if r.id == name).make()
+    model.config.rescale_every = 0
+    log_probs = choose(model).log_probs
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before = torch.autograd.grad(log_probs(model, GROUPS).logp_S.sum(), trained, allow_unused=True)
+    recompute_layers(model)
+    after = torch.autograd.grad(log_probs(model, GROUPS).logp_S.sum(), trained, allow_unused=True)
+    assert all(a is b is None or torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
 @each_decoder
