@@ -7,6 +7,7 @@ without an adapter never do.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 NAME = "default"
+UNADAPTED = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), ("out_proj",))
+"""Linear layers that PEFT does not take in models of these kinds, whose kernels read their weights themselves."""
 
 
 class Adapter:
@@ -147,7 +150,9 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     from peft import get_peft_model
 
     try:
-        made = get_peft_model(model, _config(model, origin, lora))
+        with warnings.catch_warnings():  # of fused experts' ranks, which it sets itself; only named parameters would have them
+            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
+            made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:
         raise ModelError(
             f"model.lora.target_modules: {lora.target_modules} cannot be adapted in {type(model).__name__}: {error}; "
@@ -161,6 +166,11 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     return made
 
 
+def _other_parts(model: "PreTrainedModel") -> list[str]:
+    """Names of linear layers that are not trained: those of vision and audio."""
+    return [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
+
+
 def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "LoraConfig":
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
@@ -172,6 +182,7 @@ def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Lor
         lora_dropout=0.0,
         use_rslora=lora.rslora,
         target_modules="all-linear" if every else list(lora.target_modules),
+        exclude_modules=[*_other_parts(model), *(UNADAPTED.get(model.config.model_type, ()) if every else ())] or None,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
         task_type="CAUSAL_LM",
         base_model_name_or_path=origin.path,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from xpo_ray.adapters import Adapter, averaged, read_adapter
 from xpo_ray.algorithms import Draw
@@ -184,5 +183,5 @@ class Policy:
 
 def _half(model: "PreTrainedModel") -> "PreTrainedModel":
     """A model of the same shape in bfloat16, its buffers (rotary frequencies) still in float32."""
-    half: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
+    half: PreTrainedModel = type(model)._from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
     return half

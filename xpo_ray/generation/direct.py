@@ -36,15 +36,18 @@ MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 def direct_step(model: "PreTrainedModel") -> Step | None:
     """The step for a model, or None where its kind, its modules or its logits are others."""
-    if type(model).__module__ not in {f"transformers.models.{kind}.modeling_{kind}" for kind in KINDS}:
-        return None
-    if not _is_built_alike(model):
+    if not is_of_known_kind(model) or not _is_built_alike(model):
         return None
     try:
         step = DirectStep(model)
         return step if _agrees(step, model) else None
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
+
+
+def is_of_known_kind(model: "PreTrainedModel") -> bool:
+    """Whether a model is one of transformers' own of these kinds."""
+    return type(model).__module__ in {f"transformers.models.{kind}.modeling_{kind}" for kind in KINDS}
 
 
 class DirectStep:

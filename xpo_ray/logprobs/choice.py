@@ -10,6 +10,7 @@ from xpo_ray.last_layer import leave_out_unread
 from xpo_ray.logprobs.plain import plain
 from xpo_ray.logprobs.seam import LogProbFunction, PromptGroup, precision
 from xpo_ray.logprobs.shared import output_head, shared, use_packed_attention, whole
+from xpo_ray.logprobs.unmasked import separate
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-3}
 """Difference that rounding may make between the two paths on the probe: in nats per sequence, or as a share of the largest
@@ -32,7 +33,7 @@ def choose(model: nn.Module, dtype: Literal["float32", "bfloat16"] = "float32") 
     tokens, because heads and attention may do things that no flag tells (soft caps, scaled logits, other caches).
     """
     if (reason := _unfit(model)) is not None:
-        return Choice(plain, reason)
+        return Choice(separate(model), reason)
     before = whole(model).config._attn_implementation
     with precision(dtype, next(model.parameters()).device):
         leave_out_unread(whole(model))
@@ -47,6 +48,8 @@ def choose(model: nn.Module, dtype: Literal["float32", "bfloat16"] = "float32") 
 def _unfit(model: nn.Module) -> str | None:
     inner = whole(model)
     kinds = set(getattr(inner.config.get_text_config(), "layer_types", None) or ())
+    if getattr(inner, "_is_stateful", False):
+        return f"{type(inner).__name__} has layers with a state"
     if not (getattr(inner, "_supports_sdpa", False) and getattr(inner, "_supports_attention_backend", False)):
         return f"{type(inner).__name__} does not take attention functions of others"
     if strange := kinds - {"full_attention", "sliding_attention"}:

@@ -5,6 +5,7 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from tests.xpo_ray.logprobs.models import make
 from xpo_ray.logprobs import choose, plain, shared
+from xpo_ray.logprobs.unmasked import Unmasked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,8 +35,8 @@ def test_a_head_that_scales_its_logits_is_found_by_the_probe() -> None:
     assert "gives other log-probs when packed" in str(choice.reason)
 
 
-def test_a_model_with_attention_of_its_own_takes_the_plain_path() -> None:
+def test_a_model_with_attention_of_its_own_reads_each_sequence_by_itself() -> None:
     model = BloomForCausalLM(BloomConfig(vocab_size=53, hidden_size=32, n_layer=1, n_head=4)).eval()
     choice = choose(model)
-    assert choice.log_probs is plain
+    assert choice.log_probs == Unmasked()
     assert "BloomForCausalLM does not take attention functions of others" in str(choice.reason)
