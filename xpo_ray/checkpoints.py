@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xpo_ray.errors import ModelError
+from xpo_ray.logprobs.attention_kinds import whole_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +35,7 @@ def load_model(
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path {path}: no causal language model could be loaded: {error}") from error
-    return model.eval()
+    return whole_attention(model.eval())
 
 
 def save_model(model: "PreTrainedModel", tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:

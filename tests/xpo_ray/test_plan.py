@@ -608,3 +608,4 @@ def test_a_remote_judge_is_a_small_process(folder: Path) -> None:
 
 def test_numbers_of_modules_that_need_torch_are_the_plans_own() -> None:
     assert (memory.MOST_PACKED, memory.LEAST_LANE) == (linear.MOST_PACKED, lanes.LEAST_EACH)
+    assert memory.MOST_LANED == lanes.MOST_WEIGHTS

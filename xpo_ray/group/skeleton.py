@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from xpo_ray.checkpoints import DTYPES
 from xpo_ray.errors import ModelError
+from xpo_ray.logprobs.attention_kinds import whole_attention
 from xpo_ray.model_files import model_folder
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def skeleton(folder: Path, dtype: Literal["float32", "bfloat16"]) -> "PreTrained
     replace_parameters(model, lambda p: torch.zeros(p.shape, dtype=p.dtype) if p.dim() < 2 else p.detach())
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    made: PreTrainedModel = model.eval()
+    made: PreTrainedModel = whole_attention(model.eval())
     return made
 
 
