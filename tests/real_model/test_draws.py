@@ -11,22 +11,22 @@ from xpo_ray.checkpoints import load_model
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.transformers import TransformersEngine
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=None, max_new_tokens=12)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=None, max_new_tokens=8)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_greedy_draws_are_those_of_generate(real_model: Path, dtype: Literal["float32", "bfloat16"]) -> None:
     model = load_model(real_model, dtype)
     end = tokenizer(real_model).eos_token_id
     engine = TransformersEngine(model, [end])
     assert engine._stepper.direct is not None
     assert engine._stepper.reads_ends
-    prompts = [prompt_ids(real_model, q) for q in QUESTIONS]
-    drawn = engine.draw(prompts, [0, 1, 2], GREEDY)
+    prompts = [prompt_ids(real_model, q) for q in QUESTIONS[:2]]
+    drawn = engine.draw(prompts, [0, 1], GREEDY)
     for prompt, one in zip(prompts, drawn, strict=True):
         ids = torch.tensor([prompt])
         mask = torch.ones_like(ids)
-        own = model.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=end)
+        own = model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=end)
         expected = own[0, len(prompt) :].tolist()
         if dtype == "float32":
             assert list(one.ids) == expected

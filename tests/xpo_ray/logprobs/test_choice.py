@@ -85,7 +85,7 @@ def test_a_model_whose_rows_feel_each_other_computes_them_one_by_one() -> None:
     model.model.norm = Feeling()
     choice = choose(model)
     assert isinstance(choice.log_probs, OneByOne)
-    assert "beside each other sequences change" in str(choice.reason)
+    assert "gives a sequence other log-probs beside others" in str(choice.reason)
 
 
 def test_the_probe_is_likely_text_of_several_lengths_and_around_borders() -> None:

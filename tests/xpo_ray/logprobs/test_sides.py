@@ -1,53 +1,20 @@
 """A sequence's log-prob never depends on its neighbours, whichever side of a border of the config they are on."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
-    PreTrainedModel,
-)
 
-from tests.xpo_ray.logprobs.models import SIZES, make
-from xpo_ray.generation.engine import Sampling
-from xpo_ray.generation.transformers import TransformersEngine
+from tests.xpo_ray.logprobs.models import BORDER, bordered, make
 from xpo_ray.logprobs import PromptGroup, choose
 from xpo_ray.logprobs.apart import Apart, OneByOne
 from xpo_ray.logprobs.plain import plain
 from xpo_ray.logprobs.sides import Sides, borders
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-BORDER = 12
-LONG = {"rope_type": "longrope", "long_factor": [4.0] * 4, "short_factor": [1.0] * 4, "rope_theta": 10_000.0}
-NTK = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
 AROUND = [
     PromptGroup([3, 4, 5], tuple(tuple(range(10, 10 + n)) for n in (2, 8, 9, 10, 20))),  # 11, 12 and 13 tokens in all
     PromptGroup(list(range(20, 34)), ((7, 8), (9,) * 12)),
 ]
-
-
-def bordered(kind: str) -> PreTrainedModel:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = SIZES | {"pad_token_id": 0}
-    match kind:
-        case "longrope":
-            rope = LONG | {"original_max_position_embeddings": BORDER, "factor": 4.0}
-            return Phi3ForCausalLM(
-                Phi3Config(**sizes, rope_parameters=rope, original_max_position_embeddings=BORDER)
-            ).eval()
-        case "dynamic":
-            sizes["max_position_embeddings"] = BORDER
-            return LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=NTK)).eval()
-        case "sliding":
-            return MistralForCausalLM(MistralConfig(**sizes, sliding_window=BORDER)).eval()
-    raise ValueError(kind)
 
 
 def one_at_a_time(kind: str, groups: list[PromptGroup]) -> Tensor:
@@ -78,34 +45,6 @@ def test_log_probs_are_those_of_each_sequence_alone(kind: str) -> None:
 @torch.no_grad()
 def test_neighbours_beyond_a_border_would_be_felt(kind: str) -> None:
     assert (plain(bordered(kind), AROUND).logp_S - one_at_a_time(kind, AROUND)).abs().max() > 0.01
-
-
-@pytest.mark.parametrize("kind", ["longrope", "dynamic", "sliding"])
-def test_draws_are_those_of_generate_beside_neighbours_of_other_lengths(kind: str) -> None:
-    prompts = [list(range(3, 3 + n)) for n in (2, 6, 9, 11, 12, 13, 20, 6)]
-    greedy = Sampling(temperature=0.0, top_p=1.0, top_k=None, max_new_tokens=8)
-    drawn = TransformersEngine(bordered(kind), ()).draw(prompts, range(len(prompts)), greedy)
-    for prompt, one in zip(prompts, drawn, strict=True):
-        ids = torch.tensor([prompt])
-        own = bordered(kind).generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=8,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-            use_cache=kind != "longrope",  # with its cache, transformers 5.19 forgets the prompt at the border
-        )
-        assert list(one.ids) == own[0, len(prompt) :].tolist(), len(prompt)
-
-
-def test_sampled_draws_do_not_depend_on_neighbours_across_the_border() -> None:
-    model = bordered("longrope")
-    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=None, max_new_tokens=9, min_new_tokens=4)
-    prompts = [list(range(3, 3 + n)) for n in (2, 8, 8, 14)]
-    together = TransformersEngine(model, [1, 2, 5]).draw(prompts, [5, 6, 7, 8], sampling)
-    alone = [TransformersEngine(model, [1, 2, 5]).draw([p], [5 + i], sampling)[0] for i, p in enumerate(prompts)]
-    assert together == alone
 
 
 @torch.no_grad()
