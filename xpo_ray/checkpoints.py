@@ -21,6 +21,7 @@ from transformers.utils.hub import cached_file
 
 from xpo_ray.architectures import check_architecture, freeze_other_parts, has_other_parts, model_class, read_config
 from xpo_ray.errors import ModelError
+from xpo_ray.logprobs.attention_kinds import whole_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,7 +52,7 @@ def load_model(
     ):  # RWKV would halve some weights where they lie, and they would be saved so
         model.config.rescale_every = 0
     freeze_other_parts(model)
-    return model.eval()
+    return whole_attention(model.eval())
 
 
 def save_model(model: "PreTrainedModel", tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:

@@ -25,6 +25,7 @@ from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose
+from xpo_ray.logprobs.attention_kinds import whole_attention
 from xpo_ray.scoring import score_references, sequence_logps
 from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.run import RunSpec
@@ -184,4 +185,4 @@ class Policy:
 def _half(model: "PreTrainedModel") -> "PreTrainedModel":
     """A model of the same shape in bfloat16, its buffers (rotary frequencies) still in float32."""
     half: PreTrainedModel = type(model)._from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
-    return half
+    return whole_attention(half)

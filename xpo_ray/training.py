@@ -70,7 +70,8 @@ class Trainer:
         if spec.activation_checkpointing:
             recompute_layers(self.model)
         self.log_probs = self.path.log_probs
-        self.lanes = Lanes(self.device)
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.lanes = Lanes(self.device, weights=trained)
         self._offload = Offload(self.device)
         self.reset_optimizer()
 
@@ -97,7 +98,7 @@ class Trainer:
     def _accumulate(self, window: WindowExamples, metrics: WindowMetrics) -> None:
         """Forward and backward over micro-batches; divided by the window's true counts, so that they add up."""
         examples = window.examples
-        shares = self.lanes.shares([e.group.tokens for e in examples])
+        shares = self.lanes.shares([self.log_probs.tokens([e.group]) for e in examples])
         tokens = max(self.spec.micro_batch_tokens // len(shares), 1)
         trained = [p for p in self.model.parameters() if p.requires_grad]
 

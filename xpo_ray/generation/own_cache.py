@@ -36,8 +36,6 @@ class OwnCache:
     """Whether rows can be taken out of the cache, or stand in it several times."""
     alone: bool = False
     """Whether a row stands in its batch by itself."""
-    border: int | None = None
-    """The number of positions beyond which the model turns all positions otherwise, those in the cache included."""
     joins = False
 
     def joining(self, waiting: Sequence[Request], rows: Batch | None) -> Sequence[Request]:
@@ -86,8 +84,8 @@ class OwnRows(Batch):
     cache: dict[str, Any]
     first_B: Tensor
     """The column at which each row's prompt begins."""
-    ids_BT: Tensor
-    """All tokens but the last one, from the first column on."""
+    filled: int
+    """Columns in use."""
 
     @classmethod
     def begun(cls, way: OwnCache, requests: Sequence[Request]) -> tuple["OwnRows", Tensor]:
@@ -103,7 +101,7 @@ class OwnRows(Batch):
             way=way,
             cache=cache,
             first_B=first_U,
-            ids_BT=ids_UP,
+            filled=width,
             request_B=torch.arange(len(distinct), device=device),
             drawn_B=torch.zeros_like(first_U),
             alive_B=torch.ones_like(first_U, dtype=torch.bool),
@@ -119,20 +117,14 @@ class OwnRows(Batch):
 
     def kept(self, row_R: Tensor) -> "OwnRows":
         """Some of the rows, or one several times."""
-        chosen = {
-            n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B", "ids_BT")
-        }
+        chosen = {n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B")}
         living = int(chosen["alive_B"].sum())
         return replace(self, cache={n: selected(c, row_R) for n, c in self.cache.items()}, living=living, **chosen)
 
     def next_logits(self) -> Tensor:
         """Logits [B, V] of the token behind the last one, in float32."""
-        before = self.ids_BT.shape[1]
-        self.ids_BT = torch.cat([self.ids_BT, self.last_B[:, None]], dim=1)
-        if before == self.way.border:  # what is in the cache was turned otherwise
-            logits, self.cache = self.way.call(self.ids_BT, self.first_B, {}, 0)
-        else:
-            logits, self.cache = self.way.call(self.last_B[:, None], self.first_B, self.cache, before)
+        logits, self.cache = self.way.call(self.last_B[:, None], self.first_B, self.cache, self.filled)
+        self.filled += 1
         return logits
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from xpo_ray.devices import free_bytes
 from xpo_ray.generation.engine import Drawn, Sampling
 from xpo_ray.generation.rows import Batch, Request
+from xpo_ray.generation.sides import drawn_apart
 from xpo_ray.generation.ways import Way, Ways
 
 if TYPE_CHECKING:
@@ -44,11 +45,14 @@ class TransformersEngine:
         """One completion per prompt and seed; EOS is looked for in the completion alone, and kept in its ids."""
         if not prompts:
             return []
+        numbers = uniforms(seeds, sampling.max_new_tokens)
+        return drawn_apart(self.model, prompts, numbers, sampling, self._drawn_together)
+
+    def _drawn_together(self, prompts: Sequence[Sequence[int]], uniforms_RT: Tensor, sampling: Sampling) -> list[Drawn]:
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         waiting = [Request(i, prompts[i]) for i in order]
-        longest = len(waiting[0].prompt_ids) + sampling.max_new_tokens
-        most, way = self._most_rows(longest), self._ways.for_positions(longest)
-        drawing = _Drawing(way, self.model.device, self.eos_ids, sampling, uniforms(seeds, sampling.max_new_tokens))
+        most, way = self._most_rows(len(waiting[0].prompt_ids) + sampling.max_new_tokens), self._ways.way
+        drawing = _Drawing(way, self.model.device, self.eos_ids, sampling, uniforms_RT)
         rows: Batch | None = None
         while waiting or rows is not None:
             if rows is None or rows.living < REBUILD_BELOW * (most if waiting and way.joins else len(rows)):

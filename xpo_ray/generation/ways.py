@@ -1,12 +1,12 @@
 """Which rows a model is drawn with: `Columns`, where each layer keeps a key and a value of each token, else its own cache.
 
-What the model says of itself (states, kinds of layers, borders of positions) comes first. Then each way is tried on a few
+What the model says of itself (states, kinds of layers) comes first. Then each way is tried on a few
 tokens beside the model's pass over single sequences without a cache; the first that gives the same logits is taken, and a
 model that none fits is refused by name. The engine asks once for each model.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -28,8 +28,6 @@ STEPS = 3
 ROUGH = 0.25
 """Difference, as a share of the logits' own mean, beyond which a model's cache is not another rounding but wrong."""
 COLUMN_KINDS = {"full_attention", "sliding_attention", "chunked_attention", "attention"}
-TURNED_BY_LENGTH = {"longrope", "dynamic"}
-"""Rotary embeddings whose frequencies follow from the longest position of a batch."""
 
 
 class Way(Protocol):
@@ -46,46 +44,23 @@ class Way(Protocol):
 
 @dataclass(frozen=True)
 class Ways:
-    """The way of a model, the one beyond its border, and the memory of a row."""
+    """The way of a model, and the memory of a row."""
 
     way: Way
-    border: int | None
-    beyond: Way
     row_bytes: Callable[[int], int]
     """Of a row's cache at so many positions."""
 
     @classmethod
     def of(cls, model: "PreTrainedModel") -> "Ways":
         """Raises ModelError where no way fits."""
-        border = position_border(model.config.get_text_config())
         columns = Columns(Stepper.of(model))
         tried = None if is_of_known_kind(model) else _tried(columns, model) if _has_columns(model) else _Trial()
         if tried is None:
-            row_bytes = _key_value_bytes(model)
-        elif tried.fits:
-            row_bytes = tried.row_bytes
-        else:
-            way, trial = _own(model)
-            return cls(way, border, _evened(way, model), trial.row_bytes)
-        beyond = columns if border is None else _evened(_own(model)[0], model)
-        return cls(columns, border, beyond, row_bytes)
-
-    def for_positions(self, most: int) -> Way:
-        """The way of draws that reach so many positions."""
-        return self.way if self.border is None or most <= self.border else self.beyond
-
-
-def position_border(config: Any) -> int | None:
-    """The number of positions beyond which a rotary embedding turns them all otherwise; None for one that never does."""
-    said = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    nested = [v for v in said.values() if isinstance(v, dict)]
-    for rope in nested or [said]:
-        if rope.get("rope_type", rope.get("type")) in TURNED_BY_LENGTH:
-            places = rope.get("original_max_position_embeddings") or getattr(
-                config, "original_max_position_embeddings", None
-            )
-            return int(places or config.max_position_embeddings)
-    return None
+            return cls(columns, _key_value_bytes(model))
+        if tried.fits:
+            return cls(columns, tried.row_bytes)
+        way, trial = _own(model)
+        return cls(way, trial.row_bytes)
 
 
 @dataclass(frozen=True)
@@ -128,12 +103,6 @@ def _own(model: "PreTrainedModel") -> tuple[OwnCache, _Trial]:
         + (last.reason or f"its logits with its cache are {last.error:.0%} away from those without")
         + "; choose a model that transformers draws from with a cache"
     )
-
-
-def _evened(way: OwnCache, model: "PreTrainedModel") -> OwnCache:
-    """The same for rows of one length, read anew at the border: beside shorter rows a row's positions would be turned for the
-    longest of them."""
-    return replace(way, pads=False, border=position_border(model.config.get_text_config()))
 
 
 @torch.inference_mode()

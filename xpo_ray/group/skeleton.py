@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 from xpo_ray.architectures import check_architecture, freeze_other_parts, model_class, read_config
 from xpo_ray.checkpoints import DTYPES
 from xpo_ray.errors import ModelError
+from xpo_ray.logprobs.attention_kinds import whole_attention
 from xpo_ray.model_files import model_folder
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def skeleton(folder: Path, dtype: Literal["float32", "bfloat16"]) -> "PreTrained
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     freeze_other_parts(model)
-    made: PreTrainedModel = model.eval()
+    made: PreTrainedModel = whole_attention(model.eval())
     return made
 
 

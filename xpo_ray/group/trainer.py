@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from xpo_ray.adapters import Adapter, read_adapter
 from xpo_ray.chat import Chat
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.errors import RunFailed
+from xpo_ray.errors import ModelError, RunFailed
 from xpo_ray.group.gradients import add_up_vectors, clip
 from xpo_ray.group.model_writer import ModelWriter, kept_tensors
 from xpo_ray.group.optimizer_state import load_state, save_state
@@ -29,7 +29,7 @@ from xpo_ray.group.shares import passes
 from xpo_ray.group.skeleton import as_if_held, local_folder, not_held, skeleton
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
-from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision
+from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision, shared
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
@@ -83,8 +83,13 @@ class GroupTrainer:
 
     @torch.no_grad()
     def _choose(self) -> Choice:
-        """The path for log-probs, which is the same on all ranks."""
+        """The path for log-probs, which is the same on all ranks and makes one pass of each call. Raises ModelError."""
         mine: Choice = self.whole.call(choose, self.dtype)
+        if self.ranks.size > 1 and mine.log_probs not in (shared, plain):
+            raise ModelError(
+                f"model.path {self.origin.path}: what a sequence gives depends on those beside it, so that sequences are "
+                f"computed apart, which several trainer workers cannot do in step; set resources.trainer_workers: 1"
+            )
         reasons = [reason for reason in self.ranks.all_told(mine.reason) if reason is not None]
         return Choice(plain, reasons[0]) if reasons else mine
 
