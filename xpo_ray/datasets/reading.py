@@ -3,7 +3,7 @@
 The rows that are checked are the rows that are used; of each only the columns that a run reads are kept. Nothing is written.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
