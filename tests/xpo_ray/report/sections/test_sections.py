@@ -168,9 +168,11 @@ TIED = {"pairs": 0.0, "tie_rate": 1.0, "no_pair/one_score": 8.0, "skipped": 1.0}
 def test_a_run_without_any_pair_says_first_that_nothing_was_learned_and_why(tmp_path: Path) -> None:
     with attempt_in(tmp_path) as run:
         run.tell(RunStarted("run_x", 1, 2, 4), step(1, **TIED), step(2, **TIED))
-    first = headline(RunFolder.open(tmp_path), None).blocks[0]
+    section = headline(RunFolder.open(tmp_path), None)
+    first = section.blocks[0]
     assert isinstance(first, Note)
     assert first.tone == "bad"
+    assert tiles(section)["Optimizer steps"].detail == "of 4 planned, 2 iterations; 2 skipped"
     assert first.text.startswith(
         "Nothing was learned from preferences: none of the 2 windows had a pair, and they took no "
     )
