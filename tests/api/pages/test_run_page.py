@@ -218,5 +218,4 @@ def test_windows_without_a_pair_stand_first_with_their_causes(visit: Visits, ser
     payload = {"iteration": 1, "step": 3, "total_step": 3, "metrics": metrics, "seconds": 0.1, "replayed": False}
     tell(services, "run_a", "step_done", payload)
     window.sees("2 of 3 windows had no pair", ".trouble")
-    window.page.screenshot(path="/tmp/learning/page.png")
     assert window.complaints == []
