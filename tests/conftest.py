@@ -28,6 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """vLLM compiles kernels of its own, which torch's compiler can do with AVX2 at least."""
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(
+                    pytest.mark.skip(reason="vLLM's kernels are not compiled for ATEN_CPU_CAPABILITY=default")
+                )
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
     """Ended with its module: while Playwright runs, no other event loop can run in this thread."""

@@ -6,7 +6,6 @@ from typing import Literal
 
 from xpo_ray.shards import STAGES, Stage
 
-LOG_2 = math.log(2)
 PATIENCE = 20
 """Steps without learning before the driver says so."""
 

@@ -18,13 +18,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 VOCABULARY, EOS, PROMPT, MOST = 5, 1, [2, 3], 3
 DRAWS = 4000
+SCALE = 0.25
+"""Of the random weights: large enough that the two models differ, small enough that each token may be drawn."""
 
 
 def model(seed: int) -> LlamaForCausalLM:
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, eos_token_id=EOS, initializer_range=1.0, **sizes))
+        made = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, eos_token_id=EOS, initializer_range=SCALE, **sizes))
     return made.eval()
 
 

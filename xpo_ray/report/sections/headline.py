@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from xpo_ray.report.blocks import Note, Section, Tile, Tiles
 from xpo_ray.report.folder import RunFolder
 from xpo_ray.report.sections.unlearned import unlearned
@@ -69,12 +71,18 @@ def _work(run: RunFolder) -> tuple[Tile, ...]:
         Tile(
             "Optimizer steps",
             f"{done:,}",
-            f"of {history.total_steps:,} planned, {counted(history.total_iterations, 'iteration')}",
+            f"of {history.total_steps:,} planned, {counted(history.total_iterations, 'iteration')}{_skipped(run)}",
         ),
         Tile("Time", duration(history.seconds), f"on {counted(machine['cores'], 'core')}{gpu}, host {machine['host']}"),
         Tile("Resumes", f"{resumes:,}", wasted),
         Tile("Tier", run.tier, tier[run.tier]),
     )
+
+
+def _skipped(run: RunFolder) -> str:
+    """Steps whose window had nothing to train on."""
+    skipped = float(np.nansum(run.history.steps.column("skipped"))) if len(run.history.steps) else 0.0
+    return f"; {skipped:,.0f} skipped" if skipped else ""
 
 
 def _prompts(data: dict[str, dict[str, Any]]) -> tuple[str, str]:

@@ -142,15 +142,14 @@ def test_kl_is_drawn_with_its_interval_and_its_absence_explained(finished: RunFo
     k1, _ = figures(responses(finished, None))["KL to the base"].chart["data"]
     assert k1["y"] == [0, 0.2, 0.4]
     assert k1["error_y"]["array"] == pytest.approx([0.0196] * 3)
-    with attempt_in(tmp_path) as run:
-        run.tell(evaluated(0, 1.0, **{"kl/k1": None, "kl/k3": None}))
     greedy = tmp_path / "greedy"
     with attempt_in(greedy, evaluation={"decoding": "greedy"}) as run:
         run.tell(evaluated(0, 1.0, **{"kl/k1": None, "kl/k3": None}))
     assert "greedily" in notes(responses(RunFolder.open(greedy), None))[0]
-    with attempt_in(tmp_path, sampling={"min_new_tokens": 2}) as run:
+    held_back = tmp_path / "held back"
+    with attempt_in(held_back, sampling={"min_new_tokens": 2}) as run:
         run.tell(evaluated(0, 1.0, **{"kl/k1": None, "kl/k3": None}))
-    assert "at least 2 tokens" in notes(responses(RunFolder.open(tmp_path), None))[0]
+    assert "at least 2 tokens" in notes(responses(RunFolder.open(held_back), None))[0]
 
 
 def test_a_mean_log_ratio_is_drawn_under_its_own_name_where_it_is_no_kl(tmp_path: Path) -> None:
@@ -168,9 +167,11 @@ TIED = {"pairs": 0.0, "tie_rate": 1.0, "no_pair/one_score": 8.0, "skipped": 1.0}
 def test_a_run_without_any_pair_says_first_that_nothing_was_learned_and_why(tmp_path: Path) -> None:
     with attempt_in(tmp_path) as run:
         run.tell(RunStarted("run_x", 1, 2, 4), step(1, **TIED), step(2, **TIED))
-    first = headline(RunFolder.open(tmp_path), None).blocks[0]
+    section = headline(RunFolder.open(tmp_path), None)
+    first = section.blocks[0]
     assert isinstance(first, Note)
     assert first.tone == "bad"
+    assert tiles(section)["Optimizer steps"].detail == "of 4 planned, 2 iterations; 2 skipped"
     assert first.text.startswith(
         "Nothing was learned from preferences: none of the 2 windows had a pair, and they took no "
     )
