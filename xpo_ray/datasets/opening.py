@@ -43,9 +43,8 @@ def opened_bytes(file: Path) -> Iterator[tuple[BinaryIO, str]]:
 @contextmanager
 def opened_text(file: Path) -> Iterator[TextIO]:
     """The text of a file, its line ends as they are. Raises DatasetError."""
-    with opened_bytes(file) as (stream, encoding):
-        with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
-            yield text
+    with opened_bytes(file) as (stream, encoding), io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
+        yield text
 
 
 def text_lines(file: Path) -> Iterator[str]:

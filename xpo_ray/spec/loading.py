@@ -17,7 +17,6 @@ from xpo_ray.spec.faults import explain, misread_booleans
 from xpo_ray.spec.run import RunSpec
 from xpo_ray.spec.yaml_text import Misread, parse, read_text, said
 
-
 SeedOf = Callable[[Path], int | None]
 
 
