@@ -73,7 +73,7 @@ class ArrowPart:
             if self._parquet:
                 return int(pq.read_metadata(self.file).num_rows)
             with pa.memory_map(str(self.file)) as source:
-                return sum(batch.num_rows for batch in _batches(_reader(source)))
+                return sum(int(batch.num_rows) for batch in _batches(_reader(source)))
 
     def _empty(self) -> DatasetError:
         return DatasetError(f"{self.name}: no rows; give a file that has some")
