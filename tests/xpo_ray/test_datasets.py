@@ -19,6 +19,7 @@ from tests.tiny import tiny_pairs, write_parquet
 from xpo_ray.datasets import Example, read_examples
 from xpo_ray.datasets.files import data_files
 from xpo_ray.datasets.reading import count_rows
+from xpo_ray.datasets.survey import survey
 from xpo_ray.errors import DatasetError
 from xpo_ray.spec import ColumnsSpec, FilesSource, HubSource
 
@@ -427,6 +428,15 @@ def test_a_hub_dataset_in_the_hubs_cache_is_read_offline(tmp_path: Path, monkeyp
     assert examples[1].where == "owner/name[train_prefs], row 1 (counted from 0)"
     with pytest.raises(DatasetError, match=r"owner/name\[train\].*Should be one of \['train_prefs'\]"):
         from_hub("owner/name", "train", 2)
+
+
+def test_the_splits_of_a_hub_dataset_are_told_with_the_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_hubs_cache(tmp_path, "name", 2, monkeypatch)
+    found = survey(HubSource(kind="hub", name="owner/name", split="train_prefs"), ColumnsSpec())
+    assert (found.parts, found.splits, found.split) == (("owner/name[train_prefs]",), ("train_prefs",), "train_prefs")
+    assert found.unread == ()
 
 
 def test_hub_datasets_of_a_list_are_read_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

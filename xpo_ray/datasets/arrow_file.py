@@ -3,6 +3,7 @@
 `Dataset.save_to_disk` writes Arrow files. Nothing of a file is copied to another place.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class ArrowPart:
             if self._parquet:
                 return int(pq.read_metadata(self.file).num_rows)
             with pa.memory_map(str(self.file)) as source:
-                return sum(batch.num_rows for batch in _batches(_reader(source)))
+                return sum(int(batch.num_rows) for batch in _batches(_reader(source)))
 
     def _empty(self) -> DatasetError:
         return DatasetError(f"{self.name}: no rows; give a file that has some")
@@ -95,7 +96,7 @@ class ArrowPart:
 def rows_of(batch: pa.RecordBatch, start: int, name: str) -> Iterator[dict[str, object]]:
     """The rows of a batch, the first of which is the file's row `start`; texts are decoded here. Raises DatasetError."""
     try:
-        columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
+        columns = [_values(column) for column in batch.columns]
     except UnicodeDecodeError as error:
         if batch.num_rows > 1:
             middle = batch.num_rows // 2
@@ -108,6 +109,22 @@ def rows_of(batch: pa.RecordBatch, start: int, name: str) -> Iterator[dict[str, 
     names = batch.schema.names
     for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """A column as Python values; what `datasets` stores as the text of JSON, where rows differ in form, as what it says."""
+    values: list[Any] = column.to_pylist()
+    return [_decoded(value, column.type) for value in values] if "arrow.json" in str(column.type) else values
+
+
+def _decoded(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_decoded(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: _decoded(value[field.name], field.type) for field in kind}
+    return json.loads(value) if "arrow.json" in str(kind) else value
 
 
 def _reader(source: pa.MemoryMappedFile) -> Any:

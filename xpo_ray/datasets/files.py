@@ -56,7 +56,7 @@ def kind_of(file: Path) -> str:
 def saved_splits(folder: Path) -> list[str]:
     """The splits of a `DatasetDict` that was saved into a folder; none where there is no such dataset."""
     file = folder / "dataset_dict.json"
-    return [str(split) for split in _listed(file, "splits")] if file.is_file() else []
+    return [Path(str(split)).name for split in _listed(file, "splits")] if file.is_file() else []
 
 
 def _kind(file: Path) -> str | None:

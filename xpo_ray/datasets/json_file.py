@@ -5,7 +5,6 @@ No types are inferred: a value is what the file says, and columns that nobody re
 
 import json
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,11 +37,10 @@ class JsonPart:
     def columns(self, enough: Callable[[Collection[str]], bool]) -> list[str]:
         """Keys of the first rows, and of more where they are not enough to know what the file holds."""
         found: dict[str, None] = {}
-        with closing(self.rows(None)) as rows:
-            for i, row in enumerate(rows, start=1):
-                found.update(dict.fromkeys(row))
-                if i >= FIRST_ROWS and enough(found):
-                    break
+        for i, row in enumerate(self.rows(None), start=1):
+            found.update(dict.fromkeys(row))
+            if i >= FIRST_ROWS and enough(found):
+                break
         return list(found)
 
     def rows(self, wanted: Collection[str] | None) -> Iterator[Row]:
@@ -60,8 +58,9 @@ class JsonPart:
         """Lines that are not blank, or items; None for an array that is too large to be parsed for it."""
         if self._layout() == "lines":
             with opened_bytes(self.file) as (stream, encoding):
-                lines = stream if encoding == "utf-8-sig" else text_lines(self.file)
-                return sum(1 for line in lines if line.strip(BLANK if isinstance(line, bytes) else None))
+                if encoding == "utf-8-sig":
+                    return sum(bool(line.strip(BLANK)) for line in stream)
+            return sum(bool(line.strip()) for line in text_lines(self.file))
         if self.file.stat().st_size > MAX_COUNTED_BYTES:
             return None
         return sum(1 for _ in _items(self.file, self.names))

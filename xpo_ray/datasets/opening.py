@@ -10,9 +10,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from xpo_ray.errors import DatasetError
+
+if TYPE_CHECKING:
+    Stream = io.BufferedReader[Any]
+else:
+    Stream = io.BufferedReader
 
 HEAD_BYTES = 4096
 MARKS = (
@@ -34,7 +39,7 @@ NOT_TEXT = (
 
 
 @contextmanager
-def opened_bytes(file: Path) -> Iterator[tuple[BinaryIO, str]]:
+def opened_bytes(file: Path) -> Iterator[tuple[Stream, str]]:
     """The decompressed bytes of a text file from their beginning, and their encoding. Raises DatasetError."""
     with told(file), file.open("rb") as raw, _unpacked(raw) as stream:
         yield stream, _encoding(file, stream.peek(HEAD_BYTES)[:HEAD_BYTES])
@@ -93,7 +98,7 @@ def told(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _unpacked(raw: io.BufferedReader) -> Iterator[io.BufferedReader]:
+def _unpacked(raw: Stream) -> Iterator[Stream]:
     """By what the file holds, whatever it is called."""
     head = raw.peek(4)[:4]
     if head.startswith(b"\x1f\x8b"):

@@ -74,3 +74,24 @@ def test_large_and_dictionary_texts_are_texts(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "a.parquet")
     assert [(e.chosen, e.rejected) for e in read(tmp_path / "a.parquet")] == [("a", "c"), ("b", "d")]
+
+
+def test_messages_that_datasets_stores_as_json_are_messages(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, Json, List, Value
+
+    rows = tiny_pairs(2)
+    rows[0]["chosen"][1]["tool"], rows[1]["chosen"][1]["tool"] = 1, {"a": []}
+    features = Features(
+        {"prompt": Value("string"), "chosen": List(Json()), "rejected": {"role": Json(), "content": Json()}}
+    )
+    for row in rows:
+        row["rejected"] = row["rejected"][1]
+    rows = [{k: row[k] for k in features} for row in rows]
+    for row in rows:
+        row["chosen"] = row["chosen"][1:]
+    dataset = Dataset.from_list(rows, features=features)
+    dataset.save_to_disk(tmp_path / "saved")
+    dataset.to_parquet(tmp_path / "a.parquet")
+    for path in (tmp_path / "saved", tmp_path / "a.parquet"):
+        assert [e.rejected for e in read(path)] == [row["rejected"]["content"] for row in rows]
+        assert [e.chosen for e in read(path)] == [row["chosen"][0]["content"] for row in rows]
