@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from xpo_ray.datasets.files import data_files
-from xpo_ray.model_files import downloaded_folder
+from xpo_ray.model_files import model_folder
 from xpo_ray.prompt_file import mapped
 from xpo_ray.prompts import PromptSet
 from xpo_ray.shards import PROMPTS
+from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import Source
 from xpo_ray.spec.loading import digest
 from xpo_ray.spec.run import RunSpec
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 FOLDER = "prompts"
 SIDE_COUNTS = ("read", "dropped_overlong", "truncated_prompts", "cut_responses", "invalid_rows")
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab*", "merges*", "added_tokens.json", "*.tiktoken", "tekken.json")
+READ_BY = ("columns", "max_prompt_tokens", "max_response_tokens", "overlong_prompts", "invalid_rows")
 TEMPLATE = "the chat template"
 Origin = dict[str, str]
 """What a table was made from: a text, or the sha256 of one, by what a message calls it."""
@@ -46,9 +48,7 @@ def origin_of(spec: RunSpec, source: Source, chat: "Chat", needs_pairs: bool) ->
         tokenizer = _tokenizer(spec)
     except OSError:
         return None
-    settings = spec.data.model_dump(
-        include={"columns", "max_prompt_tokens", "max_response_tokens", "overlong_prompts", "invalid_rows"}
-    )
+    settings = {name: value for name, value in decisive(spec.data).items() if name in READ_BY}
     told = chat.record()
     template = told.pop("template")
     return {
@@ -67,8 +67,8 @@ def _rows(source: Source) -> str:
 
 
 def _tokenizer(spec: RunSpec) -> str:
-    """By the bytes of its files, which a newer library leaves alone; of a hub repository that is not here, by its name."""
-    folder = downloaded_folder(spec.model.path, spec.model.revision)
+    """By the bytes of its files, which a newer library leaves alone; of a hub repository by its name."""
+    folder = model_folder(spec.model.path)
     if folder is None:
         return f"{spec.model.path}@{spec.model.revision}"
     files = sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)})
