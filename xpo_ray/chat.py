@@ -69,6 +69,8 @@ class Chat:
         """Any of these ends a draw."""
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         """Any valid id: what is padded is masked."""
+        self._rendered: tuple[tuple[Message, ...], str] = ((), "")
+        """The last prompt: a row renders it for itself and for both answers."""
         self._checked: Counter[tuple[str, ...]] = Counter()
 
     @classmethod
@@ -125,7 +127,9 @@ class Chat:
 
     def _prompt(self, messages: Sequence[Message], conversational: bool) -> str:
         if self.template is not None:
-            return self.template.prompt(messages)
+            if self._rendered[0] != (asked := tuple(messages)):
+                self._rendered = (asked, self.template.prompt(asked))
+            return self._rendered[1]
         if conversational and not self.joins_turns:
             raise ModelError(
                 f"{self.name}: the tokenizer has no chat template, and the prompts are conversations; set "
@@ -144,7 +148,7 @@ class Chat:
             prompt = self._prompt(messages, conversational=False)
             ids = self.tokens.behind(prompt, text, text)
         else:
-            prompt = self.template.prompt(messages)
+            prompt = self._prompt(messages, conversational=True)
             written = written_answer(self.template, self.turn, messages, prompt, text, self._first_difference)
             ids = self.tokens.behind(prompt, written, text)
             self._compare(messages, prompt, written, text, ids)
