@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def origin_of(spec: RunSpec, source: Source, chat: "Chat", needs_pairs: bool) ->
     except OSError:
         return None
     settings = {name: value for name, value in decisive(spec.data).items() if name in READ_BY}
-    told = chat.record()
+    told = {name: value for name, value in chat.record().items() if name != "clock"}
     template = told.pop("template")
     return {
         "the data": rows,
@@ -58,6 +59,15 @@ def origin_of(spec: RunSpec, source: Source, chat: "Chat", needs_pairs: bool) ->
         TEMPLATE: template or "",
         "the tokens that end a turn, or the template's arguments": json.dumps(told, sort_keys=True, ensure_ascii=False),
     }
+
+
+def first_clock(root: Path) -> datetime | None:
+    """What a template took for the date in the first attempt at the run in this folder, so that prompts that are lost can be
+    made again; None where there was none."""
+    for record in sorted(root.glob("attempts/*/attempt.json")):
+        if (clock := read_json(record).get("chat", {}).get("clock")) is not None:
+            return datetime.fromisoformat(clock)
+    return None
 
 
 def _rows(source: Source) -> str:
@@ -114,7 +124,7 @@ def not_kept(root: Path, name: str, origin: Origin | None) -> str | None:
         why = "; ".join(changes)
     else:
         why = f"{file} is damaged"
-    dated = "strftime_now" in origin[TEMPLATE]
+    dated = "strftime_now" in origin[TEMPLATE] and first_clock(root) is None
     return f"data.{name} was tokenised again: {why}" + (
         "; the chat template writes the date, so prompts of another day differ" if dated else ""
     )
