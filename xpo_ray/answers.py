@@ -160,6 +160,8 @@ def _continued(prompt: str, text: str) -> str:
 
 def _lacks(written: str, text: str) -> bool:
     """Whether a text is not in what was written, white space and tags aside."""
+    if text.strip() in written:
+        return False
     return BESIDE_THE_WORDS.sub("", text) not in BESIDE_THE_WORDS.sub("", written)
 
 

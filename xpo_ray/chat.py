@@ -7,6 +7,7 @@ own. Nothing here pads or builds tensors.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class Chat:
         more_eos_ids: Iterable[int] = (),
         end_of_turn: str | None = None,
         template_arguments: Mapping[str, Any] | None = None,
+        clock: datetime | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
@@ -50,7 +52,8 @@ class Chat:
         self.tokens = TokenText(tokenizer)
         self.template: ChatTemplate | None = None
         if template is not None:
-            self.template = ChatTemplate(tokenizer, name, template, template_arguments or {}).fitted()
+            now = clock or datetime.now()
+            self.template = ChatTemplate(tokenizer, name, template, template_arguments or {}, clock=now).fitted()
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
         declared = (*own, *more_eos_ids)
         asked = None if end_of_turn is None else self._token_id(end_of_turn)
@@ -69,17 +72,20 @@ class Chat:
         """Any of these ends a draw."""
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         """Any valid id: what is padded is masked."""
+        self._rendered: tuple[tuple[Message, ...], str] = ((), "")
+        """The last prompt: a row renders it for itself and for both answers."""
         self._checked: Counter[tuple[str, ...]] = Counter()
 
     @classmethod
-    def of(cls, model: ModelSpec) -> "Chat":
-        """The chat of a run's model. Raises ModelError."""
+    def of(cls, model: ModelSpec, clock: datetime | None = None) -> "Chat":
+        """The chat of a run's model; `clock` is what a template takes for the date. Raises ModelError."""
         return cls.load(
             model.path,
             model.revision,
             model.chat_template,
             model.end_of_turn,
             template_arguments=model.template_arguments,
+            clock=clock,
         )
 
     @classmethod
@@ -91,6 +97,7 @@ class Chat:
         end_of_turn: str | None = None,
         *,
         template_arguments: Mapping[str, Any] | None = None,
+        clock: datetime | None = None,
     ) -> "Chat":
         """The chat of a model folder or hub repository; the others as in ModelSpec. Raises ModelError."""
         tokenizer = _tokenizer(path, revision)
@@ -108,6 +115,7 @@ class Chat:
             more_eos_ids=_generation_eos_ids(path, revision),
             end_of_turn=end_of_turn,
             template_arguments=template_arguments,
+            clock=clock,
         )
         if template is not None:
             chat.prompt_ids([Message(role="user", content="Hello.")])  # a template that cannot render this is broken
@@ -125,7 +133,9 @@ class Chat:
 
     def _prompt(self, messages: Sequence[Message], conversational: bool) -> str:
         if self.template is not None:
-            return self.template.prompt(messages)
+            if self._rendered[0] != (asked := tuple(messages)):
+                self._rendered = (asked, self.template.prompt(asked))
+            return self._rendered[1]
         if conversational and not self.joins_turns:
             raise ModelError(
                 f"{self.name}: the tokenizer has no chat template, and the prompts are conversations; set "
@@ -144,7 +154,7 @@ class Chat:
             prompt = self._prompt(messages, conversational=False)
             ids = self.tokens.behind(prompt, text, text)
         else:
-            prompt = self.template.prompt(messages)
+            prompt = self._prompt(messages, conversational=True)
             written = written_answer(self.template, self.turn, messages, prompt, text, self._first_difference)
             ids = self.tokens.behind(prompt, written, text)
             self._compare(messages, prompt, written, text, ids)
@@ -169,6 +179,7 @@ class Chat:
             "template_arguments": {} if template is None else dict(template.arguments),
             "end_of_turn": ends[0],
             "ends_of_draws": ends[1:],
+            "clock": None if template is None else template.clock.isoformat(),
         }
 
     def warnings(self) -> list[str]:

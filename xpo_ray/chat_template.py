@@ -34,7 +34,7 @@ class ChatTemplate:
     parts: bool = False
     """Contents are given as lists of one part of kind text, as templates of multimodal models read them."""
 
-    now: datetime = field(default_factory=datetime.now)
+    clock: datetime = field(default_factory=datetime.now)
     """What the clock shows to a template that writes the date, so that all prompts, and answers to them, have the same one."""
 
     def fitted(self) -> "ChatTemplate":
@@ -65,7 +65,7 @@ class ChatTemplate:
                 chat_template=self.text,
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
-                strftime_now=self.now.strftime,
+                strftime_now=self.clock.strftime,
                 **self.arguments,
             )
         except Exception as error:  # a template is the user's code

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from xpo_ray.datasets.files import data_files
-from xpo_ray.model_files import downloaded_folder
+from xpo_ray.model_files import model_folder
 from xpo_ray.prompt_file import mapped
 from xpo_ray.prompts import PromptSet
 from xpo_ray.shards import PROMPTS
+from xpo_ray.spec.base import decisive
 from xpo_ray.spec.data import Source
 from xpo_ray.spec.loading import digest
 from xpo_ray.spec.run import RunSpec
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 FOLDER = "prompts"
 SIDE_COUNTS = ("read", "dropped_overlong", "truncated_prompts", "cut_responses", "invalid_rows")
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab*", "merges*", "added_tokens.json", "*.tiktoken", "tekken.json")
+READ_BY = ("columns", "max_prompt_tokens", "max_response_tokens", "overlong_prompts", "invalid_rows")
 TEMPLATE = "the chat template"
 Origin = dict[str, str]
 """What a table was made from: a text, or the sha256 of one, by what a message calls it."""
@@ -46,10 +49,8 @@ def origin_of(spec: RunSpec, source: Source, chat: "Chat", needs_pairs: bool) ->
         tokenizer = _tokenizer(spec)
     except OSError:
         return None
-    settings = spec.data.model_dump(
-        include={"columns", "max_prompt_tokens", "max_response_tokens", "overlong_prompts", "invalid_rows"}
-    )
-    told = chat.record()
+    settings = {name: value for name, value in decisive(spec.data).items() if name in READ_BY}
+    told = {name: value for name, value in chat.record().items() if name != "clock"}
     template = told.pop("template")
     return {
         "the data": rows,
@@ -60,6 +61,15 @@ def origin_of(spec: RunSpec, source: Source, chat: "Chat", needs_pairs: bool) ->
     }
 
 
+def first_clock(root: Path) -> datetime | None:
+    """What a template took for the date in the first attempt at the run in this folder, so that prompts that are lost can be
+    made again; None where there was none."""
+    for record in sorted(root.glob("attempts/*/attempt.json")):
+        if (clock := read_json(record).get("chat", {}).get("clock")) is not None:
+            return datetime.fromisoformat(clock)
+    return None
+
+
 def _rows(source: Source) -> str:
     if source.kind == "files":
         return digest([(file.suffix, _sha256(file)) for file in data_files(source.path)])
@@ -67,8 +77,8 @@ def _rows(source: Source) -> str:
 
 
 def _tokenizer(spec: RunSpec) -> str:
-    """By the bytes of its files, which a newer library leaves alone; of a hub repository that is not here, by its name."""
-    folder = downloaded_folder(spec.model.path, spec.model.revision)
+    """By the bytes of its files, which a newer library leaves alone; of a hub repository by its name."""
+    folder = model_folder(spec.model.path)
     if folder is None:
         return f"{spec.model.path}@{spec.model.revision}"
     files = sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)})
@@ -114,7 +124,7 @@ def not_kept(root: Path, name: str, origin: Origin | None) -> str | None:
         why = "; ".join(changes)
     else:
         why = f"{file} is damaged"
-    dated = "strftime_now" in origin[TEMPLATE]
+    dated = "strftime_now" in origin[TEMPLATE] and first_clock(root) is None
     return f"data.{name} was tokenised again: {why}" + (
         "; the chat template writes the date, so prompts of another day differ" if dated else ""
     )

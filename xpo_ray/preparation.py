@@ -18,7 +18,7 @@ from xpo_ray.fingerprints import model_fingerprint
 from xpo_ray.generation.engine import held_out_sampling
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
-from xpo_ray.kept_prompts import keep, kept, not_kept, origin_of
+from xpo_ray.kept_prompts import first_clock, keep, kept, not_kept, origin_of
 from xpo_ray.plan.adapter import check_adapter
 from xpo_ray.plan.engine import check_served
 from xpo_ray.plan.processes import engines_on_gpu
@@ -63,7 +63,7 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     check_judges(spec, folder)
     check_adapter(spec.model)
     spec, gpu = _with_engine(spec)
-    chat = Chat.of(spec.model)
+    chat = Chat.of(spec.model, first_clock(Path(spec.output.path)))
     needs_pairs = any(row.needs_pairs for row in rows(spec))
     remarks: list[str] = []
     prompts = _read(spec, "source", chat, needs_pairs, remarks)

@@ -178,5 +178,18 @@ def test_prompts_that_are_lost_are_named_where_a_date_makes_new_ones_different(
     assert re.search(rf"source\.arrow .*{told}; the chat template writes the date", refusal(world))
 
 
+def test_prompts_that_are_lost_are_made_again_with_the_date_of_the_first_attempt(
+    world: tuple[Path, dict[str, Any]],
+) -> None:
+    with_template(world, DATED)
+    root, first = started(world)
+    (root / "attempts" / "0001").mkdir()
+    (root / "attempts" / "0001" / "attempt.json").write_bytes(to_json(first.record))
+    (root / FOLDER / "source.arrow").unlink()
+    again = prepared(world)
+    assert again.identity == first.identity
+    assert again.prompts.table == first.prompts.table
+
+
 def test_a_first_attempt_has_nothing_to_say_of_earlier_prompts(world: tuple[Path, dict[str, Any]]) -> None:
     assert prepared(world).remarks == ()
