@@ -157,10 +157,11 @@ def _agrees(step: Step, model: "PreTrainedModel") -> bool:
         for each in (cache, another):
             model(input_ids=ids[:, :3], position_ids=place_BP[:, :3], past_key_values=each, use_cache=True)
         made = [step(ids[:, n], place_BP[:, n], cache, None) for n in (3, 4)]
-        own = [
-            model(ids[:, n, None], position_ids=place_BP[:, n, None], past_key_values=another, use_cache=True).logits[:, 0]
+        steps = [
+            model(ids[:, n, None], position_ids=place_BP[:, n, None], past_key_values=another, use_cache=True)
             for n in (3, 4)
         ]
-        if not near(torch.stack(made), torch.stack(own).float(), model.dtype):
+        own = torch.cat([s.logits for s in steps], dim=1).float()
+        if not near(torch.stack(made, dim=1), own, model.dtype):
             return False
     return True
