@@ -14,6 +14,9 @@ from xpo_ray.generation.transformers import TransformersEngine
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=None, max_new_tokens=8)
 
 
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_greedy_draws_are_those_of_generate(real_model: Path, dtype: Literal["float32", "bfloat16"]) -> None:
     model = load_model(real_model, dtype)

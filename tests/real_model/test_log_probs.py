@@ -13,6 +13,9 @@ from xpo_ray.logprobs import choose, plain, precision, shared
 CPU = torch.device("cpu")
 
 
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @torch.no_grad()
 def test_the_real_model_takes_the_shared_path(real_model: Path, dtype: Literal["float32", "bfloat16"]) -> None:

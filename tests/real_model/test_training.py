@@ -12,8 +12,7 @@ from transformers import AutoModelForCausalLM
 from tests import tables
 from tests.real_model.questions import ANSWERS, QUESTIONS, answer_ids, prompt_ids, tokenizer
 from xpo_ray.algorithms import row_of_iteration
-from xpo_ray.checkpoints import load_model
-from xpo_ray.logprobs import choose
+from xpo_ray.logprobs import shared
 from xpo_ray.schedule import Slice, Window
 from xpo_ray.scoring import score_references
 from xpo_ray.spec.algorithm import SelmAlgorithm
@@ -22,11 +21,12 @@ from xpo_ray.steps import StepOrder
 from xpo_ray.training import Trainer
 
 SPEC = TrainingSpec(learning_rate=1e-5)
+pytestmark = pytest.mark.timeout(900)
 TYPES = pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 
 
-def window(folder: Path, dtype: Literal["float32", "bfloat16"]) -> pa.Table:
-    """Two prompts: a draw, which carries the bonus, and the dataset's two answers; scored under the base."""
+def window(folder: Path, base: Trainer) -> pa.Table:
+    """Two prompts: a draw, which carries the bonus, and the dataset's two answers; scored under the policy as it is."""
     candidates = [
         [
             tables.candidate("reference", answer_ids(folder, "I do not know.")),
@@ -37,8 +37,7 @@ def window(folder: Path, dtype: Literal["float32", "bfloat16"]) -> pa.Table:
     ]
     prompts = [prompt_ids(folder, q) for q in QUESTIONS[:2]]
     table = tables.preferences(prompts, candidates, [tables.pair(1, 2, 0), tables.pair(1, 0, 0)])
-    base = load_model(folder, "float32")
-    return score_references(table, base, choose(base, dtype).log_probs, dtype=dtype, micro_batch_tokens=2048)
+    return score_references(table, base.model, base.log_probs, dtype=base.dtype, micro_batch_tokens=2048)
 
 
 def order(step: int) -> StepOrder:
@@ -54,9 +53,9 @@ def digest(model: torch.nn.Module) -> list[float]:
 def test_a_window_steps_resumes_and_is_exported(
     real_model: Path, tmp_path: Path, dtype: Literal["float32", "bfloat16"]
 ) -> None:
-    table = window(real_model, dtype)
     trainer = Trainer(SPEC, str(real_model), dtype)
-    assert trainer.path.reason is None
+    assert trainer.log_probs is shared
+    table = window(real_model, trainer)
     first = trainer.step(order(1), [table])
     assert first.metrics["loss/preference"] == pytest.approx(math.log(2), abs=1e-4 if dtype == "float32" else 0.02)
     trainer.save(tmp_path, {"step": 1}, optimizer=True)

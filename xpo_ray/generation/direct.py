@@ -151,15 +151,20 @@ def _names(module: Any) -> set[str]:
 
 @torch.inference_mode()
 def _agrees(step: Step, model: "PreTrainedModel") -> bool:
-    """Whether both give the same logits, to some digits of their type, behind a few tokens: at a sequence's beginning, and at
-    the last positions that the model was made for."""
+    """Whether both give the same logits, to some digits of their type, one token after another behind a few: at a sequence's
+    beginning, and at the last positions that the model was made for. (All tokens at once round otherwise in 16 bits.)"""
     config, ids = model.config.get_text_config(), probe_ids(model)
     for begin in (0, max(config.max_position_embeddings - 5, 0)):
         place_BP = (torch.arange(5, device=model.device) + begin).expand(2, 5)
-        cache = column_cache(config.num_hidden_layers, 2)
-        model(input_ids=ids[:, :3], position_ids=place_BP[:, :3], past_key_values=cache, use_cache=True)
-        made = torch.stack([step(ids[:, n], place_BP[:, n], cache, None) for n in (3, 4)], dim=1)
-        own = model(input_ids=ids, position_ids=place_BP).logits[:, 3:].float()
-        if not near(made, own, model.dtype):
+        cache, another = (column_cache(config.num_hidden_layers, 2) for _ in range(2))
+        for each in (cache, another):
+            model(input_ids=ids[:, :3], position_ids=place_BP[:, :3], past_key_values=each, use_cache=True)
+        made = [step(ids[:, n], place_BP[:, n], cache, None) for n in (3, 4)]
+        steps = [
+            model(ids[:, n, None], position_ids=place_BP[:, n, None], past_key_values=another, use_cache=True)
+            for n in (3, 4)
+        ]
+        own = torch.cat([s.logits for s in steps], dim=1).float()
+        if not near(torch.stack(made, dim=1), own, model.dtype):
             return False
     return True

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from xpo_ray.logprobs.seam import PromptGroup
 from xpo_ray.logprobs.shared import whole
-from xpo_ray.logprobs.sides import borders
+from xpo_ray.logprobs.sides import Sides, borders
 
-ROWS, DRAWN = 4, 10
+ROWS, DRAWN = 4, 8
 """Texts, each of which begins with two tokens, and the tokens that follow greedily."""
 MOST_WORK = 10**11
 """Parameters times tokens of the longest text that is tried: beyond it a border is a matter of rules alone."""
@@ -21,7 +21,7 @@ MOST_WORK = 10**11
 
 @torch.no_grad()
 def probe_groups(model: nn.Module) -> list[PromptGroup]:
-    """Prompts of several lengths with three responses each, of which one is the beginning of another."""
+    """Prompts of several lengths with two responses each, which begin alike."""
     rows = likely_rows(model)
     groups = [_group(row, 2 + 2 * i) for i, row in enumerate(rows)]
     return [*groups, *(_around(rows[0], border) for border in _tried_borders(model))]
@@ -46,7 +46,7 @@ def likely_rows(model: nn.Module) -> list[list[int]]:
 
 def _group(row: list[int], prompt: int) -> PromptGroup:
     answer = row[prompt:]
-    return PromptGroup(row[:prompt], (tuple(answer), tuple(answer[:3]), tuple(answer[:2] + row[:4])))
+    return PromptGroup(row[:prompt], (tuple(answer), tuple(answer[:2] + row[:4])))
 
 
 def _around(row: list[int], border: int) -> PromptGroup:
@@ -59,5 +59,9 @@ def _around(row: list[int], border: int) -> PromptGroup:
 def _tried_borders(model: nn.Module) -> list[int]:
     config = whole(model).config.get_text_config()
     size = sum(p.numel() for p in model.parameters())
-    positions = getattr(config, "max_position_embeddings", None) or 0
-    return [b for b in borders(config) if b > 4 and b + 6 <= positions and (b + 6) * size <= MOST_WORK]
+    sides = Sides.of(whole(model))
+    endless = sides is not None and sides.by_length  # its border is where its positions were trained to
+    last = (
+        MOST_WORK // size if endless else min(getattr(config, "max_position_embeddings", None) or 0, MOST_WORK // size)
+    )
+    return [b for b in borders(config) if b > 4 and b + 6 <= last]

@@ -93,7 +93,7 @@ def test_the_probe_is_likely_text_of_several_lengths_and_around_borders() -> Non
     model = make("llama")
     groups = probe_groups(model)
     assert [len(g.prompt_ids) for g in groups] == [2, 4, 6, 8]
-    greedy = model.generate(torch.tensor([groups[0].prompt_ids]), max_new_tokens=10, do_sample=False, eos_token_id=None)
+    greedy = model.generate(torch.tensor([groups[0].prompt_ids]), max_new_tokens=8, do_sample=False, eos_token_id=None)
     assert list(groups[0].responses[0]) == greedy[0, 2:].tolist()
     narrow = probe_groups(make("mistral", window=16))[-1]
     assert [len(narrow.prompt_ids) + len(r) for r in narrow.responses] == [15, 16, 17, 22]
