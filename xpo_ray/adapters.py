@@ -148,7 +148,9 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     from peft import get_peft_model
 
     try:
-        with warnings.catch_warnings():  # of fused experts' ranks, which it sets itself; only named parameters would have them
+        with (
+            warnings.catch_warnings()
+        ):  # of fused experts' ranks, which it sets itself; only named parameters would have them
             warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
             made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:

@@ -84,7 +84,7 @@ class GroupTrainer:
         """The path for log-probs, which is the same on all ranks."""
         mine: Choice = self.whole.call(choose, self.dtype)
         reasons = [reason for reason in self.ranks.all_told(mine.reason) if reason is not None]
-        return Choice(plain, reasons[0]) if reasons else mine
+        return mine if mine.reason is not None or not reasons else Choice(plain, reasons[0])
 
     @property
     def trained(self) -> list[torch.nn.Parameter]:
