@@ -151,7 +151,7 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
         with (
             warnings.catch_warnings()
         ):  # of fused experts' ranks, which it sets itself; only named parameters would have them
-            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
             made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:
         raise ModelError(
@@ -171,6 +171,13 @@ def _other_parts(model: "PreTrainedModel") -> list[str]:
     return [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
 
 
+def _unadapted(model: "PreTrainedModel") -> list[str]:
+    """Linear layers that `all_linear` leaves out: routers, which are a kind of them and give more than a product, and those
+    that PEFT refuses."""
+    routers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and type(m) is not nn.Linear]
+    return [*routers, *UNADAPTED.get(model.config.model_type, ())]
+
+
 def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "LoraConfig":
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
@@ -182,7 +189,7 @@ def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Lor
         lora_dropout=0.0,
         use_rslora=lora.rslora,
         target_modules="all-linear" if every else list(lora.target_modules),
-        exclude_modules=[*_other_parts(model), *(UNADAPTED.get(model.config.model_type, ()) if every else ())] or None,
+        exclude_modules=[*_other_parts(model), *(_unadapted(model) if every else ())] or None,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
         task_type="CAUSAL_LM",
         base_model_name_or_path=origin.path,

@@ -148,7 +148,10 @@ def test_gradients_are_the_same_where_layers_are_computed_again(name: str) -> No
     before = torch.autograd.grad(log_probs(model, GROUPS).logp_S.sum(), trained, allow_unused=True)
     recompute_layers(model)
     after = torch.autograd.grad(log_probs(model, GROUPS).logp_S.sum(), trained, allow_unused=True)
-    assert all(a is b is None or torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    for one, other in zip(after, before, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @each_decoder
