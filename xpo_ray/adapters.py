@@ -112,7 +112,8 @@ def merged(folder: Path) -> "PreTrainedModel":
 
     config = PeftConfig.from_pretrained(str(folder))
     base = load_model(config.base_model_name_or_path, "float32", config.revision)
-    whole = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(safe_merge=True)
+    with _patterns_unheeded():
+        whole = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(safe_merge=True)
     model: PreTrainedModel = whole.eval()
     return model
 
@@ -164,6 +165,14 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
             "leave them out"
         )
     return made
+
+
+@contextmanager
+def _patterns_unheeded() -> Iterator[None]:
+    """PEFT sets patterns for fused experts, and warns that no layer has them where it does not take these."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+        yield
 
 
 def _other_parts(model: "PreTrainedModel") -> list[str]:
