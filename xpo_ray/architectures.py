@@ -12,7 +12,7 @@ from xpo_ray.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-PARTS = ("vision_config", "audio_config", "video_config", "visual_config")
+PARTS = ("vision_config", "audio_config", "video_config", "visual_config", "vq_config")
 """Entries of a config that stand for parts beside the text."""
 DECODERS_ALL_THE_SAME = {"gpt_neox", "gpt_neox_japanese"}
 """Kinds whose config says is_decoder: false and does not mean it."""

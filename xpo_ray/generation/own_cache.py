@@ -9,6 +9,7 @@ each by itself.
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -138,7 +139,13 @@ class OwnRows(Batch):
 
 def takes(model: "PreTrainedModel", name: str) -> bool:
     """Whether a model's forward pass names this argument."""
-    return name in inspect.signature(model.forward).parameters
+    return name in _arguments(type(model))
+
+
+@cache
+def _arguments(kind: type) -> frozenset[str]:
+    forward: Any = kind.forward  # type: ignore[attr-defined]  # all models have one
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def selected(cache: Any, row_R: Tensor) -> Any:
