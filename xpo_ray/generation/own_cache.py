@@ -120,7 +120,7 @@ class OwnRows(Batch):
 
     def kept(self, row_R: Tensor) -> "OwnRows":
         """Some of the rows, or one several times."""
-        chosen = {
+        chosen: dict[str, Any] = {
             n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B", "ids_BT")
         }
         living = int(chosen["alive_B"].sum())
