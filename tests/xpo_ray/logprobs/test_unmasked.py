@@ -29,7 +29,7 @@ def slow(model: nn.Module, prompt: list[int], response: list[int]) -> tuple[Tens
     logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
     logp = logits.log_softmax(-1)
     entropies = -(logp.exp() * logp).sum(-1)
-    return logp.gather(-1, torch.tensor(response)[:, None]).sum(), float(entropies.mean())
+    return logp.gather(-1, torch.tensor(response)[:, None]).sum(), float(entropies.mean().detach())
 
 
 @pytest.mark.parametrize("alone", [False, True])
