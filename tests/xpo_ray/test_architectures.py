@@ -89,6 +89,7 @@ def stepped(model: PreTrainedModel) -> list[str]:
         for _, parameter in trained:
             if parameter.grad is not None:
                 parameter.sub_(0.01 * parameter.grad.sign())
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for _, p in trained)
     left = [n for n, p in trained if p.grad is None]
     model.zero_grad(set_to_none=True)
     return left

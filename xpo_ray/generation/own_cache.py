@@ -139,7 +139,8 @@ class OwnRows(Batch):
 
 def takes(model: "PreTrainedModel", name: str) -> bool:
     """Whether a model's forward pass names this argument."""
-    return name in _arguments(type(model))
+    kind: type = type(model)
+    return name in _arguments(kind)
 
 
 @cache
