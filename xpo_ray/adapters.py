@@ -113,7 +113,8 @@ def merged(folder: Path) -> "PreTrainedModel":
 
     config = PeftConfig.from_pretrained(str(folder))
     base = load_model(config.base_model_name_or_path, "float32", config.revision)
-    whole = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(safe_merge=True)
+    with _patterns_unheeded():
+        whole = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(safe_merge=True)
     model: PreTrainedModel = whole.eval()
     return model
 
@@ -153,7 +154,7 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
         with (
             warnings.catch_warnings()
         ):  # of fused experts' ranks, which it sets itself; only named parameters would have them
-            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
             made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:
         raise ModelError(
@@ -168,9 +169,24 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     return made
 
 
+@contextmanager
+def _patterns_unheeded() -> Iterator[None]:
+    """PEFT sets patterns for fused experts, and warns that no layer has them where it does not take these."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+        yield
+
+
 def _other_parts(model: "PreTrainedModel") -> list[str]:
     """Names of linear layers that are not trained: those of vision and audio."""
     return [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
+
+
+def _unadapted(model: "PreTrainedModel") -> list[str]:
+    """Linear layers that `all_linear` leaves out: routers, which are a kind of them and give more than a product, and those
+    that PEFT refuses."""
+    routers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and type(m) is not nn.Linear]
+    return [*routers, *UNADAPTED.get(model.config.model_type, ())]
 
 
 def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "LoraConfig":
@@ -184,7 +200,7 @@ def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Lor
         lora_dropout=0.0,
         use_rslora=lora.rslora,
         target_modules="all-linear" if every else list(lora.target_modules),
-        exclude_modules=[*_other_parts(model), *(UNADAPTED.get(model.config.model_type, ()) if every else ())] or None,
+        exclude_modules=[*_other_parts(model), *(_unadapted(model) if every else ())] or None,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
         task_type="CAUSAL_LM",
         base_model_name_or_path=origin.path,

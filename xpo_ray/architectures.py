@@ -12,7 +12,7 @@ from xpo_ray.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-PARTS = ("vision_config", "audio_config", "video_config", "visual_config")
+PARTS = ("vision_config", "audio_config", "video_config", "visual_config", "vq_config")
 """Entries of a config that stand for parts beside the text."""
 DECODERS_ALL_THE_SAME = {"gpt_neox", "gpt_neox_japanese"}
 """Kinds whose config says is_decoder: false and does not mean it."""
@@ -95,10 +95,10 @@ def _class_name(config: "PreTrainedConfig") -> str | None:
     """The class of a config's kind: with its other parts, unless the config names the text's class alone."""
     from transformers.models.auto import modeling_auto
 
-    text = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    text: str | None = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     if not has_other_parts(config):
         return text
-    whole = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.get(config.model_type)
+    whole: str | None = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.get(config.model_type)
     named = (config.architectures or [whole])[0]
     return text if named == text or whole is None else whole
 

@@ -84,6 +84,7 @@ DECODERS = [
             "num_hidden_layers": 4,
             "layer_types": ["sliding_attention", "full_attention"] * 2,
             "num_kv_shared_layers": 2,
+            "pad_token_id": None,  # its embedding would be zero, of whose root no gradient is a number
             "hidden_size_per_layer_input": 8,
             "vocab_size_per_layer_input": VOCABULARY,
             "intermediate_size": [48, 48, 64, 64],

@@ -89,6 +89,7 @@ def stepped(model: PreTrainedModel) -> list[str]:
         for _, parameter in trained:
             if parameter.grad is not None:
                 parameter.sub_(0.01 * parameter.grad.sign())
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for _, p in trained)
     left = [n for n, p in trained if p.grad is None]
     model.zero_grad(set_to_none=True)
     return left
@@ -148,7 +149,10 @@ def test_gradients_are_the_same_where_layers_are_computed_again(name: str) -> No
     before = torch.autograd.grad(log_probs(model, GROUPS).logp_S.sum(), trained, allow_unused=True)
     recompute_layers(model)
     after = torch.autograd.grad(log_probs(model, GROUPS).logp_S.sum(), trained, allow_unused=True)
-    assert all(a is b is None or torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    for one, other in zip(after, before, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @each_decoder

@@ -9,6 +9,7 @@ each by itself.
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -117,7 +118,9 @@ class OwnRows(Batch):
 
     def kept(self, row_R: Tensor) -> "OwnRows":
         """Some of the rows, or one several times."""
-        chosen = {n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B")}
+        chosen: dict[str, Any] = {
+            n: getattr(self, n)[row_R] for n in ("request_B", "drawn_B", "alive_B", "last_B", "first_B")
+        }
         living = int(chosen["alive_B"].sum())
         return replace(self, cache={n: selected(c, row_R) for n, c in self.cache.items()}, living=living, **chosen)
 
@@ -130,7 +133,14 @@ class OwnRows(Batch):
 
 def takes(model: "PreTrainedModel", name: str) -> bool:
     """Whether a model's forward pass names this argument."""
-    return name in inspect.signature(model.forward).parameters
+    kind: type = type(model)
+    return name in _arguments(kind)
+
+
+@cache
+def _arguments(kind: type) -> frozenset[str]:
+    forward: Any = kind.forward  # type: ignore[attr-defined]  # all models have one
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def selected(cache: Any, row_R: Tensor) -> Any:

@@ -5,8 +5,10 @@ tokens beside the model's pass over single sequences without a cache; the first 
 model that none fits is refused by name. The engine asks once for each model.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -68,7 +70,7 @@ class _Trial:
     """How far a way is from the model's own pass."""
 
     error: float = float("inf")
-    """Share of the logits' mean, the middle one of all steps, of the row that is farthest."""
+    """Share of the logits' mean: the middle one of all steps, of the row that is farthest; NaN where any is."""
     fits: bool = False
     of_row: float = 0.0
     of_token: float = 0.0
@@ -98,6 +100,8 @@ def _own(model: "PreTrainedModel") -> tuple[OwnCache, _Trial]:
             return way, trial
         refused.append(trial)
     last = refused[-1]
+    if math.isnan(last.error):
+        raise ModelError(f"{type(model).__name__} gives logits that are no numbers; its weights hold NaN or infinity")
     raise ModelError(
         f"{type(model).__name__} cannot be drawn from: "
         + (last.reason or f"its logits with its cache are {last.error:.0%} away from those without")
@@ -154,8 +158,8 @@ def _error(model: "PreTrainedModel", sequence: Sequence[int], made: Sequence[Ten
     """The middle one of the steps' differences: where rounding sends a token to another expert, one step is far off alone."""
     own = model(input_ids=torch.tensor([list(sequence)], device=model.device), use_cache=False).logits[0].float()
     pairs = zip(made, own[-len(made) :], strict=True)
-    shares = sorted(float((m - o).abs().mean() / o.abs().mean()) for m, o in pairs)
-    return max(shares) if any(s != s for s in shares) else shares[len(shares) // 2]
+    shares = [float((m - o).abs().mean() / o.abs().mean().clamp(min=1e-9)) for m, o in pairs]
+    return math.nan if any(map(math.isnan, shares)) else median(shares)
 
 
 def _cache_bytes(rows: Batch) -> int:

@@ -91,7 +91,7 @@ class GroupTrainer:
                 f"computed apart, which several trainer workers cannot do in step; set resources.trainer_workers: 1"
             )
         reasons = [reason for reason in self.ranks.all_told(mine.reason) if reason is not None]
-        return Choice(plain, reasons[0]) if reasons else mine
+        return mine if mine.reason is not None or not reasons else Choice(plain, reasons[0])
 
     @property
     def trained(self) -> list[torch.nn.Parameter]:

@@ -61,6 +61,14 @@ def test_a_model_whose_cache_is_wrong_is_refused_by_name() -> None:
         Ways.of(model)
 
 
+def test_weights_that_are_no_numbers_are_told_apart_from_a_cache_that_is_wrong() -> None:
+    model = made("qwen3_5_text")
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    with pytest.raises(ModelError, match="its weights hold NaN or infinity"):
+        Ways.of(model)
+
+
 def test_prompts_of_one_length_are_read_together_where_none_may_be_padded() -> None:
     waiting = [Request(0, [1, 2, 3]), Request(1, [4, 5, 6]), Request(2, [7])]
     model = made("llama")

@@ -29,14 +29,14 @@ def slow(model: nn.Module, prompt: list[int], response: list[int]) -> tuple[Tens
     logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
     logp = logits.log_softmax(-1)
     entropies = -(logp.exp() * logp).sum(-1)
-    return logp.gather(-1, torch.tensor(response)[:, None]).sum(), float(entropies.mean())
+    return logp.gather(-1, torch.tensor(response)[:, None]).sum(), float(entropies.mean().detach())
 
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_log_probs_entropies_and_lengths_are_those_of_single_sequences(model: PreTrainedModel, alone: bool) -> None:
     out = Unmasked(alone)(model, GROUPS, entropy=True)
     expected = [slow(model, list(g.prompt_ids), list(r)) for g in GROUPS for r in g.responses]
-    assert out.logp_S.tolist() == pytest.approx([float(e) for e, _ in expected], abs=1e-4)
+    assert out.logp_S.tolist() == pytest.approx([float(e.detach()) for e, _ in expected], abs=1e-4)
     assert out.entropy_S is not None
     assert out.entropy_S.tolist() == pytest.approx([h for _, h in expected], abs=1e-5)
     assert out.tokens_S.tolist() == [3, 2, 9, 1]
@@ -53,7 +53,7 @@ def test_gradients_are_those_of_single_sequences(model: PreTrainedModel) -> None
 
 def test_an_empty_response_has_log_prob_zero(model: PreTrainedModel) -> None:
     out = Unmasked()(model, [PromptGroup([3, 4], ((), (5,)))])
-    assert float(out.logp_S[0]) == 0.0
+    assert float(out.logp_S[0].detach()) == 0.0
     assert out.tokens_S.tolist() == [0, 1]
 
 
