@@ -13,7 +13,7 @@ from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.own_cache import OwnCache
 from xpo_ray.generation.rows import Columns, Request
 from xpo_ray.generation.transformers import TransformersEngine
-from xpo_ray.generation.ways import Ways, position_border
+from xpo_ray.generation.ways import Ways
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,14 +75,6 @@ def test_prompts_of_one_length_are_read_together_where_none_may_be_padded() -> N
     assert list(OwnCache(model, pads=False, selects=True).joining(waiting, None)) == waiting[:2]
     assert list(OwnCache(model, pads=True, selects=True).joining(waiting, None)) == waiting
     assert list(OwnCache(model, pads=False, selects=False, alone=True).joining(waiting, None)) == waiting[:1]
-
-
-def test_the_border_of_positions_is_where_the_config_says() -> None:
-    longrope = next(row for row in DECODERS if row.id == "phi3-longrope")
-    assert position_border(longrope.config()) == 64
-    assert position_border(LlamaConfig(**SIZES)) is None
-    dynamic = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
-    assert position_border(LlamaConfig(**SIZES, rope_parameters=dynamic)) == SIZES["max_position_embeddings"]
 
 
 def test_a_draw_across_the_border_is_read_anew_there_and_knows_no_neighbour() -> None:
