@@ -151,10 +151,7 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     from peft import get_peft_model
 
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # of fused experts' ranks, which it sets itself; only named parameters would have them
-            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+        with _patterns_unheeded():
             made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:
         raise ModelError(
@@ -185,7 +182,7 @@ def _other_parts(model: "PreTrainedModel") -> list[str]:
 def _unadapted(model: "PreTrainedModel") -> list[str]:
     """Linear layers that `all_linear` leaves out: routers, which are a kind of them and give more than a product, and those
     that PEFT refuses."""
-    routers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and type(m) is not nn.Linear]
+    routers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and "Router" in type(m).__name__]
     return [*routers, *UNADAPTED.get(model.config.model_type, ())]
 
 

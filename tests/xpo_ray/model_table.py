@@ -33,14 +33,16 @@ class Row:
         return CONFIG_MAPPING[self.kind](**self.sizes | self.changes)
 
     def make(self) -> "PreTrainedModel":
-        """The model in eval mode, its weights from a fixed seed."""
+        """The model in eval mode, its weights from a fixed seed, with the attention that `load_model` gives it."""
         import torch
         from transformers import AutoModelForCausalLM
+
+        from xpo_ray.logprobs.attention_kinds import whole_attention
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             model: PreTrainedModel = AutoModelForCausalLM.from_config(self.config(), dtype=torch.float32)
-        return model.eval()
+        return whole_attention(model.eval())
 
 
 MLA = {"kv_lora_rank": 8, "q_lora_rank": 12, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6}
