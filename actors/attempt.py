@@ -17,7 +17,7 @@ from pathlib import Path
 
 from xpo_ray.courier import Courier, claim_attempt
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.errors import Cancelled, JudgeUnreachable, Paused, ServiceRefused, Superseded
+from xpo_ray.errors import Cancelled, NeedsAttention, Paused, ServiceRefused, Superseded
 from xpo_ray.failures import lasting, run_error
 from xpo_ray.results import Result, confirm_result
 
@@ -74,7 +74,7 @@ def attempt(place: Place, courier: Courier) -> int:
         return 3
     except (Paused, Cancelled) as error:
         return _end_with(courier, "paused" if isinstance(error, Paused) else "cancelled", None)
-    except JudgeUnreachable as error:
+    except NeedsAttention as error:
         return _end_with(courier, "paused", error)
     except Exception as error:  # noqa: BLE001 - the edge of the job: whatever it was is told to the service
         return _end_with(courier, "failed" if lasting(error) else "died", error)
@@ -99,7 +99,7 @@ def _work(place: Place, courier: Courier) -> Result:
     prepared = prepare(spec, place.root)
     plain = spec.model_dump(mode="json")
     storage = LocalStorage(place.root, place.number, int(courier.granted.disk_reserve_mib * 2**20))
-    entered = open_claimed(storage, place.run_id, prepared.identity, plain, prepared.record)
+    entered = open_claimed(storage, place.run_id, prepared.identity, plain, prepared.record, prepared.remarks)
 
     def connected() -> Cluster:
         cluster = join(place.run_id)

@@ -18,9 +18,10 @@ from xpo_ray.actors.ray_start import session_folder
 from xpo_ray.actors.run import Run
 from xpo_ray.actors.trainer_seat import TrainerDied
 from xpo_ray.attempts import Attempt, check_output, open_attempt
-from xpo_ray.errors import JudgeUnreachable, RunFailed, Stopped, Superseded, UserError
+from xpo_ray.errors import NeedsAttention, RunFailed, Stopped, Superseded, UserError
 from xpo_ray.exports.checks import check_exports
 from xpo_ray.exports.reporter import ExportReporter
+from xpo_ray.gguf_files import origin_of
 from xpo_ray.orders import Orders
 from xpo_ray.plan import local_store
 from xpo_ray.preparation import Prepared
@@ -57,10 +58,11 @@ def run_foreground(
     check_gpus(spec)
     if starts_ray(spec.resources):
         session_folder()
-    check_output(root, prepared.identity, resume=resume)
+    check_output(root, prepared.identity, resume=resume, remarks=prepared.remarks)
     if (finished := read_result(root)) is not None:
         return finished
-    attempt = open_attempt(root, prepared.identity, spec.model_dump(mode="json"), prepared.record, resume=resume)
+    plain = spec.model_dump(mode="json")
+    attempt = open_attempt(root, prepared.identity, plain, prepared.record, resume=resume, remarks=prepared.remarks)
     joined = partial(connect_run, spec, attempt.run_id, _store(prepared))
     try:
         return run_attempt(prepared, attempt, reporter, joined, Orders(), profile=profile, cast=cast)
@@ -95,6 +97,8 @@ def run_attempt(
     reporters = Tee([journal, reporter, exports])
     try:
         prepared = prepared.keep(attempt.root)
+        for code, message in prepared.warnings.items():
+            reporters.emit(Warned(code, message))
         cluster = connected()
         try:
             return asyncio.run(_attempt(prepared, attempt, cluster, reporters, orders, profile, cast))
@@ -115,7 +119,7 @@ def _ended(error: BaseException, seconds: float) -> RunFinished:
     """What is told of an attempt that did not succeed."""
     if isinstance(error, Stopped):
         return RunFinished(type(error).__name__.lower(), seconds, 0)
-    if isinstance(error, JudgeUnreachable):
+    if isinstance(error, NeedsAttention):
         return RunFinished("paused", seconds, 0, error=str(error))
     told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
     return RunFinished("failed", seconds, 0, error=told)
@@ -135,11 +139,11 @@ async def _attempt(
     reporter.emit(
         RunStarted(attempt.run_id, attempt.number, schedule.partitions, schedule.total_steps(), cluster.dashboard)
     )
-    for code, message in prepared.remarks.items():
-        reporter.emit(Warned(code, message))
     for name, read in (("source", prepared.prompts), ("evaluation", prepared.held_out)):
         if read is not None:
             reporter.emit(DataRead(name, **read.counts()))
+    if (origin := origin_of(prepared.spec.model.path)) is not None:
+        reporter.emit(Warned("dequantised", origin))
     watch = Stopwatch([] if profile else None)
     run = Run.of(prepared, attempt, reporter, watch, cast)
     try:
@@ -160,7 +164,8 @@ async def obey(run: Run, orders: Orders) -> None:
     """The main loop, until it ends or another order comes; then Paused, Cancelled or Superseded is raised.
 
     A step under way is finished first, unless the attempt was superseded: then it is left at once. Where the loop ends
-    because a judge is out of reach, what is under way is kept as for a pause."""
+    because a user must see to something (a judge out of reach, no pair to learn from), what is under way is kept as for a
+    pause."""
     work, order = asyncio.create_task(_iterate(run)), asyncio.create_task(orders.surpass("run"))
     try:
         await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +178,7 @@ async def obey(run: Run, orders: Orders) -> None:
         if orders.wanted == "pause":
             await run.pause()
         raise orders.stopped()
-    except JudgeUnreachable:
+    except NeedsAttention:
         if orders.wanted != "superseded":
             await run.pause()
         raise

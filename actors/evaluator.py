@@ -16,7 +16,7 @@ from xpo_ray.decisions import runaway_length
 from xpo_ray.errors import DiskFull, JudgeUnreachable, XpoRayError
 from xpo_ray.evaluation.metrics import held_out_metrics
 from xpo_ray.evaluation.table import held_out_key
-from xpo_ray.generation.engine import Sampling
+from xpo_ray.generation.engine import Sampling, held_out_sampling
 from xpo_ray.preparation import Prepared
 from xpo_ray.reporting import EvaluationDone, Reporter, ShardDone, Warned
 from xpo_ray.storage import Storage
@@ -133,16 +133,19 @@ class Evaluator:
             base = (
                 pa.concat_tables([self.storage.read_table(c) for c in commits]) if len(commits) == len(keys) else None
             )
-        sampled = self.spec.evaluation.decoding == "sample"
         beta = row_of_iteration(self.spec.algorithm, max(iteration, 1)).beta
-        return held_out_metrics(pa.concat_tables(judged), base, beta=beta, sampled=sampled)
+        return held_out_metrics(
+            pa.concat_tables(judged),
+            base,
+            beta=beta,
+            dtype=self.spec.model.dtype,
+            own_distribution=self.sampling.own_distribution,
+        )
 
     @property
     def sampling(self) -> Sampling:
-        """Temperature 1 without cuts, so that KL is estimated from the model's own distribution; or greedy."""
-        tokens = self.spec.evaluation.max_new_tokens or self.spec.sampling.max_new_tokens
-        temperature = 1.0 if self.spec.evaluation.decoding == "sample" else 0.0
-        return Sampling(temperature, 1.0, None, tokens, self.spec.sampling.min_new_tokens)
+        """How the spec has held-out responses drawn."""
+        return held_out_sampling(self.spec)
 
     def _warn(self, iteration: int) -> None:
         lengths = [self.metrics[t]["length"] or 0.0 for t in sorted(self.metrics)]

@@ -44,7 +44,7 @@ class PolicyActor:
     def __init__(self, spec: RunSpec, threads: int) -> None:
         torch.set_num_threads(threads)
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor do we write to it
-        chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template, spec.model.end_of_turn)
+        chat = Chat.of(spec.model)
         self.policy = _served(spec, chat) if spec.sampling.engine == "vllm" else Policy(spec, chat)
         self.source: WeightSource | None = None
 

@@ -5,7 +5,6 @@ It asks the schedule, the rates and the decisions what to do, moves object refs,
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,11 +22,14 @@ from xpo_ray.actors.roles import Roles, Weights
 from xpo_ray.actors.scheduler import Scheduler
 from xpo_ray.actors.trainer_seat import TrainerSeat
 from xpo_ray.actors.watchdog import Deadlines
-from xpo_ray.algorithms import row_of_iteration
+from xpo_ray.algorithms import resets_optimizer, row_of_iteration
 from xpo_ray.attempts import Attempt
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.decisions import PATIENCE, checkpoint_due, evaluation_due, flat_loss
+from xpo_ray.decisions import checkpoint_due, evaluation_due
+from xpo_ray.errors import NothingLearned
 from xpo_ray.evaluation.table import held_out_key
+from xpo_ray.generation.engine import own_distributions
+from xpo_ray.learning_watch import LearningWatch
 from xpo_ray.ledger import Ledger
 from xpo_ray.plan.processes import computes
 from xpo_ray.plan.work import shards_in_flight
@@ -58,6 +60,7 @@ class Run:
     places: Places
     ledger: Ledger
     evaluator: Evaluator | None
+    watch: LearningWatch
     iteration: int = 0
     """Iterations completed."""
     step: int = 0
@@ -65,10 +68,7 @@ class Run:
     total_steps: int = 0
     checkpoint: Checkpoint | None = None
     weights: Weights | None = None
-    _losses: deque[float] = field(default_factory=lambda: deque(maxlen=PATIENCE))
-    _margins: deque[float] = field(default_factory=lambda: deque(maxlen=PATIENCE))
     _last_evaluated: int = 0
-    _warned: bool = False
     _whole: bool = False
     """The trainer stands where this object says; not while a step or a restore is under way, nor after one that failed."""
     between_steps: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -88,7 +88,8 @@ class Run:
         held_out = prepared.held_out
         evaluator = Evaluator(prepared, storage, reader, roles, reporter) if held_out is not None else None
         ledger = Ledger.open(attempt.root, attempt.folder)
-        return cls(prepared, attempt, reporter, roles, scheduler, trainer, places, ledger, evaluator)
+        learning = LearningWatch(spec.training.max_windows_without_pairs, spec.training.bonus_without_pairs)
+        return cls(prepared, attempt, reporter, roles, scheduler, trainer, places, ledger, evaluator, learning)
 
     @property
     def schedule(self) -> Schedule:
@@ -110,6 +111,7 @@ class Run:
             (checkpoint.iteration, checkpoint.step, checkpoint.total_steps) if checkpoint else (0, 0, 0)
         )
         self.ledger.since_checkpoint.clear()
+        self.watch.restarted()
         evaluated = [t for t in range(1, self.iteration + 1) if self._was_evaluated(t)]
         self._last_evaluated = self.schedule.total_steps(1, evaluated[-1]) if evaluated else 0
         self.weights = await self._published_weights()
@@ -148,7 +150,7 @@ class Run:
         roles = await self.roles.of_iteration(t, self.weights, self._source)
         row = row_of_iteration(spec.algorithm, t)
         if self.step == 0:
-            await self.trainer.call("begin", row.optimizer == "reset")
+            await self.trainer.call("begin", resets_optimizer(spec.algorithm, t))
         rate = learning_rate(spec, self.schedule, t, 1)
         kappa = at_iteration(row.kappa, t)
         self.reporter.emit(
@@ -170,25 +172,28 @@ class Run:
             await self.trainer.call("sleep")
 
     async def train(self, window: Window, shards: list[Any]) -> None:
-        """One step, written into the ledger; a checkpoint where one is due."""
+        """One step, written into the ledger; a checkpoint where one is due. Raises NothingLearned between two steps."""
         async with self._step_of_its_own():
             await self._train(window, shards)
+        if (why := self.watch.why_pause) is not None:
+            raise NothingLearned(why)
 
     async def _train(self, window: Window, shards: list[Any]) -> None:
         spec = self.prepared.spec
         row = row_of_iteration(spec.algorithm, window.iteration)
         rate = learning_rate(spec, self.schedule, window.iteration, window.step)
-        order = StepOrder(window, self.total_steps + 1, rate, at_iteration(row.kappa, window.iteration), row)
+        kappa, own = at_iteration(row.kappa, window.iteration), own_distributions(row, spec.sampling)
+        order = StepOrder(window, self.total_steps + 1, rate, kappa, row, own)
         result = await self.trainer.call("step", order, *shards)
         await self.scheduler.committed(window.slices)
         self.step, self.total_steps = window.step, self.total_steps + 1
         parent = self.checkpoint.name if self.checkpoint else None
-        replayed = self.ledger.enter(window.iteration, window.step, result.pairs, parent)
+        replayed = self.ledger.enter(window.iteration, window.step, result.pairs, parent, skipped=result.skipped)
         crash_point("step.after_ledger")
         self.reporter.emit(
             StepDone(window.iteration, window.step, self.total_steps, result.metrics, result.seconds, replayed)
         )
-        self._watch(result.metrics)
+        self._warn(self.watch.step(result.metrics))
         if window.step < self.schedule.steps(window.iteration) and self._checkpoint_due(border=False):
             await self._save(window.iteration - 1, window.step, optimizer=True)
 
@@ -199,6 +204,8 @@ class Run:
 
     async def _publish(self, t: int) -> None:
         self.iteration, self.step = t, 0
+        if not self.prepared.spec.online or t == self.schedule.partitions:  # there each window is an iteration
+            self._warn(self.watch.iteration_over())
         canary = await self.trainer.call("canary", self.prepared.canary_ids)
         if self._checkpoint_due(border=True) or self._evaluation_is_of_checkpoint(t):
             await self._save(t, 0, optimizer=self._carries_on(t), canary=canary)
@@ -213,6 +220,7 @@ class Run:
 
     async def finish(self) -> None:
         """Evaluate the last model, and wait for all evaluations."""
+        self._warn(self.watch.run_over())
         if self.evaluator is None:
             return
         assert self.weights is not None
@@ -286,9 +294,7 @@ class Run:
     def _carries_on(self, t: int) -> bool:
         """Whether the next iteration goes on with this one's optimizer."""
         following = t + 1
-        return following <= self.schedule.partitions and (
-            row_of_iteration(self.prepared.spec.algorithm, following).optimizer == "carry"
-        )
+        return following <= self.schedule.partitions and not resets_optimizer(self.prepared.spec.algorithm, following)
 
     async def _save(self, iteration: int, step: int, *, optimizer: bool, canary: float | None = None) -> None:
         if canary is None:
@@ -308,19 +314,9 @@ class Run:
         if before is not None and before.step != 0:
             await asyncio.to_thread(self.attempt.storage.drop, before)
 
-    def _watch(self, metrics: dict[str, float]) -> None:
-        if "rewards/margins" in metrics:
-            self._losses.append(metrics["loss/preference"])
-            self._margins.append(metrics["rewards/margins"])
-        if not self._warned and flat_loss(list(self._losses), list(self._margins)):
-            self._warned = True
-            self.reporter.emit(
-                Warned(
-                    "flat_loss",
-                    "the preference loss has stayed at log 2 for 20 steps: nothing is being learned. Look at the learning "
-                    "rate, at tie_rate, and whether the judge tells the candidates apart",
-                )
-            )
+    def _warn(self, warnings: list[Warned]) -> None:
+        for warned in warnings:
+            self.reporter.emit(warned)
 
 
 def _scheduler(

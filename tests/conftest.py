@@ -22,6 +22,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if GPU.exists() and not asked:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["XPO_RAY_NO_REHEARSAL"] = "1"  # hundreds of tiny runs; tests of rehearsals take it away
+    if os.environ.get("ATEN_CPU_CAPABILITY") in (
+        "default",
+        "avx2",
+    ):  # else bfloat16 is packed for AMX, which is not compiled in
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """vLLM compiles kernels of its own, which torch's compiler can do with AVX2 at least."""
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(
+                    pytest.mark.skip(reason="vLLM's kernels are not compiled for ATEN_CPU_CAPABILITY=default")
+                )
 
 
 @pytest.fixture(autouse=True, scope="session")

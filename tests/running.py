@@ -53,7 +53,7 @@ def write_spec(folder: Path, spec: dict[str, Any], name: str = "spec.yaml") -> P
     return path
 
 
-def xpo_ray(*args: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def xpo_ray(*args: object, timeout: float = 1000, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     command = [sys.executable, "-c", "from xpo_ray.cli import main; main()", *map(str, args)]
     return subprocess.run(

@@ -60,6 +60,7 @@ def test_the_wheel_holds_every_module_of_all_layers_and_the_mark_of_types(wheel:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "xpo_ray/py.typed" in names
+    assert {f"xpo_ray/demo/questions/{name}.jsonl" for name in ("train", "test")} <= names
     assert {f"xpo_ray/report/template/report.{kind}" for kind in ("html", "css", "js")} <= names
     for prefix, folder in (("xpo_ray/actors", "actors"), ("xpo_ray/api", "api"), ("xpo_ray", "xpo_ray")):
         expected = sources(ROOT / folder, prefix)

@@ -7,6 +7,7 @@ without an adapter never do.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from xpo_ray.checkpoints import load_model, save_model
 from xpo_ray.errors import ModelError
 from xpo_ray.memory_folder import memory_folder
+from xpo_ray.saved_chat import copy_ends
 from xpo_ray.seeds import seed_of
 from xpo_ray.spec.data import LoraSpec, ModelSpec
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 NAME = "default"
+UNADAPTED = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), ("out_proj",))
+"""Linear layers that PEFT does not take in models of these kinds, whose kernels read their weights themselves."""
 
 
 class Adapter:
@@ -109,14 +113,16 @@ def merged(folder: Path) -> "PreTrainedModel":
 
     config = PeftConfig.from_pretrained(str(folder))
     base = load_model(config.base_model_name_or_path, "float32", config.revision)
-    whole = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(safe_merge=True)
+    with _patterns_unheeded():
+        whole = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(safe_merge=True)
     model: PreTrainedModel = whole.eval()
     return model
 
 
 def save_merged(folder: Path, target: Path) -> None:
-    """Write the merged model of an adapter's folder, and the tokenizer that lies there."""
+    """Write the merged model of an adapter's folder, with the tokenizer and the end tokens that lie there."""
     save_model(merged(folder), folder, target)
+    copy_ends(folder, target)
 
 
 def averaged(origin: ModelSpec, lora: LoraSpec, folders: Sequence[str | Path], decay: float) -> Adapter:
@@ -145,7 +151,8 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     from peft import get_peft_model
 
     try:
-        made = get_peft_model(model, _config(model, origin, lora))
+        with _patterns_unheeded():
+            made = get_peft_model(model, _config(model, origin, lora))
     except (ValueError, TypeError) as error:
         raise ModelError(
             f"model.lora.target_modules: {lora.target_modules} cannot be adapted in {type(model).__name__}: {error}; "
@@ -159,6 +166,26 @@ def _inject(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Pef
     return made
 
 
+@contextmanager
+def _patterns_unheeded() -> Iterator[None]:
+    """PEFT sets patterns for fused experts, and warns that no layer has them where it does not take these."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+        yield
+
+
+def _other_parts(model: "PreTrainedModel") -> list[str]:
+    """Names of linear layers that are not trained: those of vision and audio."""
+    return [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
+
+
+def _unadapted(model: "PreTrainedModel") -> list[str]:
+    """Linear layers that `all_linear` leaves out: routers, which are a kind of them and give more than a product, and those
+    that PEFT refuses."""
+    routers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and "Router" in type(m).__name__]
+    return [*routers, *UNADAPTED.get(model.config.model_type, ())]
+
+
 def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "LoraConfig":
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
@@ -170,6 +197,7 @@ def _config(model: "PreTrainedModel", origin: ModelSpec, lora: LoraSpec) -> "Lor
         lora_dropout=0.0,
         use_rslora=lora.rslora,
         target_modules="all-linear" if every else list(lora.target_modules),
+        exclude_modules=[*_other_parts(model), *(_unadapted(model) if every else ())] or None,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
         task_type="CAUSAL_LM",
         base_model_name_or_path=origin.path,

@@ -195,6 +195,12 @@ def reference_version(row: Row, iteration: int, warmup_iterations: int) -> int:
     return iteration - 1
 
 
+def resets_optimizer(algorithm: AlgorithmSpec, iteration: int) -> bool:
+    """Whether an iteration begins with new moments: always where its row says so, and as the first one behind a warm-up, whose
+    moments are of another objective while the schedule starts anew."""
+    return row_of_iteration(algorithm, iteration).optimizer == "reset" or iteration == algorithm.warmup_iterations + 1
+
+
 def _warmup_row(algorithm: AlgorithmSpec) -> Row:
     match algorithm.warmup_kind:
         case "dpo":

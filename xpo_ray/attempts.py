@@ -12,6 +12,7 @@ import os
 import platform
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -52,19 +53,25 @@ class Attempt:
 
 
 def open_attempt(
-    root: Path, identity: dict[str, Any], spec: dict[str, Any], record: dict[str, Any], *, resume: bool
+    root: Path,
+    identity: dict[str, Any],
+    spec: dict[str, Any],
+    record: dict[str, Any],
+    *,
+    resume: bool,
+    remarks: Sequence[str] = (),
 ) -> Attempt:
     """Start a new run in `root`, or with `resume` the next attempt at the run that lies there.
 
     `record` is what else the attempt's record should keep, for the question whether attempts computed alike.
     Raises OutputError where the folder is in use or holds something else, ResumeError where the run there is another one.
     """
-    check_output(root, identity, resume=resume)
+    check_output(root, identity, resume=resume, remarks=remarks)
     root.mkdir(parents=True, exist_ok=True)
     lock = _lock(root)
     try:
         check_output(
-            root, identity, resume=resume
+            root, identity, resume=resume, remarks=remarks
         )  # another driver may have begun, and ended, before the lock was ours
         run_id = _enter_run(root, identity, spec)
         storage = _enter_attempt(root, spec, record)
@@ -75,7 +82,12 @@ def open_attempt(
 
 
 def open_claimed(
-    storage: LocalStorage, run_id: str, identity: dict[str, Any], spec: dict[str, Any], record: dict[str, Any]
+    storage: LocalStorage,
+    run_id: str,
+    identity: dict[str, Any],
+    spec: dict[str, Any],
+    record: dict[str, Any],
+    remarks: Sequence[str] = (),
 ) -> Attempt:
     """Enter the attempt that the service has granted; its number comes from there, and no lock is taken.
 
@@ -87,7 +99,7 @@ def open_claimed(
         if not before.exists():
             continue
         if changes := _changes(read_json(before).get("identity", identity), identity):
-            listed = "\n".join(f"  {c}" for c in changes)
+            listed = "\n".join(f"  {c}" for c in (*changes, *remarks))
             raise ResumeError(f"what decides the result has changed since attempt {earlier}:\n{listed}")
         break
     write_once(storage.attempt_folder / "adopted.json", to_json(_adoption(root, number)))
@@ -116,8 +128,9 @@ def _enter_attempt(root: Path, spec: dict[str, Any], record: dict[str, Any]) -> 
     return storage
 
 
-def check_output(root: Path, identity: dict[str, Any] | None, *, resume: bool) -> None:
-    """Refuse an output folder that this run may not use; writes nothing. Without an identity only the folder is looked at."""
+def check_output(root: Path, identity: dict[str, Any] | None, *, resume: bool, remarks: Sequence[str] = ()) -> None:
+    """Refuse an output folder that this run may not use; writes nothing. Without an identity only the folder is looked at.
+    `remarks` say more of why the identity may differ."""
     run_file = root / "run.json"
     if not run_file.exists():
         if root.exists() and (not root.is_dir() or any(not _begun(p) for p in root.iterdir())):
@@ -128,7 +141,7 @@ def check_output(root: Path, identity: dict[str, Any] | None, *, resume: bool) -
             f"output.path {root} holds another run; add --resume to go on with it, or name another folder"
         )
     if identity is not None and (changes := _changes(read_json(run_file)["identity"], identity)):
-        listed = "\n".join(f"  {c}" for c in changes)
+        listed = "\n".join(f"  {c}" for c in (*changes, *remarks))
         raise ResumeError(f"{root} holds a run with other settings; what decides its result has changed:\n{listed}")
 
 

@@ -5,16 +5,26 @@ own. Nothing here pads or builds tensors.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from xpo_ray.answers import Turn, read_turn, written_answer
+from xpo_ray.chat_template import ChatTemplate
 from xpo_ray.errors import ModelError
 from xpo_ray.judges.judgement import Message
 from xpo_ray.model_files import architecture, model_folder
+from xpo_ray.spec.data import ModelSpec
+from xpo_ray.token_text import TokenText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+CHECKED_ANSWERS = 8
+"""Answers of each kind whose ids are compared with those of the whole conversation."""
 
 
 class Chat:
@@ -32,35 +42,69 @@ class Chat:
         joins_turns: bool = False,
         more_eos_ids: Iterable[int] = (),
         end_of_turn: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        clock: datetime | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
-        self.template = template
         self.joins_turns = joins_turns
         self.end_of_turn = end_of_turn
-        turn = () if end_of_turn is None else (self._token_id(end_of_turn),)
+        self.tokens = TokenText(tokenizer)
+        self.template: ChatTemplate | None = None
+        if template is not None:
+            now = clock or datetime.now()
+            self.template = ChatTemplate(tokenizer, name, template, template_arguments or {}, clock=now).fitted()
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-        ends = (*turn, *own, *more_eos_ids)
+        declared = (*own, *more_eos_ids)
+        asked = None if end_of_turn is None else self._token_id(end_of_turn)
+        self.turn = self._turn(declared)
+        found = None if self.turn is None or self.turn.end is None else self.tokens.id_of(self.turn.end)
+        ends = [i for i in (asked, found, *declared) if i is not None]
         if not ends:
             raise ModelError(
                 f"{name}: no end-of-sequence token, so responses could not end; set eos_token in tokenizer_config.json "
                 "or eos_token_id in generation_config.json"
             )
         self.eos_id = ends[0]
-        """Ends the responses of a dataset."""
+        """Ends the responses of a dataset: model.end_of_turn, else what the template writes behind an answer, else the
+        tokenizer's EOS."""
         self.eos_ids = tuple(sorted(set(ends)))
         """Any of these ends a draw."""
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         """Any valid id: what is padded is masked."""
+        self._rendered: tuple[tuple[Message, ...], str] = ((), "")
+        """The last prompt: a row renders it for itself and for both answers."""
+        self._checked: Counter[tuple[str, ...]] = Counter()
 
     @classmethod
-    def load(cls, path: str, revision: str | None, chat_template: str, end_of_turn: str | None = None) -> "Chat":
-        """The chat of a model folder or hub repository; the last two as in ModelSpec. Raises ModelError."""
+    def of(cls, model: ModelSpec, clock: datetime | None = None) -> "Chat":
+        """The chat of a run's model; `clock` is what a template takes for the date. Raises ModelError."""
+        return cls.load(
+            model.path,
+            model.revision,
+            model.chat_template,
+            model.end_of_turn,
+            template_arguments=model.template_arguments,
+            clock=clock,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        path: str,
+        revision: str | None,
+        chat_template: str,
+        end_of_turn: str | None = None,
+        *,
+        template_arguments: Mapping[str, Any] | None = None,
+        clock: datetime | None = None,
+    ) -> "Chat":
+        """The chat of a model folder or hub repository; the others as in ModelSpec. Raises ModelError."""
         tokenizer = _tokenizer(path, revision)
         if chat_template == "plain":
             template = None
         elif chat_template == "tokenizer":
-            template = tokenizer.get_chat_template() if tokenizer.chat_template else None
+            template = _own_template(tokenizer, path)
         else:
             template = _template_file(Path(chat_template))
         chat = cls(
@@ -70,6 +114,8 @@ class Chat:
             joins_turns=chat_template == "plain",
             more_eos_ids=_generation_eos_ids(path, revision),
             end_of_turn=end_of_turn,
+            template_arguments=template_arguments,
+            clock=clock,
         )
         if template is not None:
             chat.prompt_ids([Message(role="user", content="Hello.")])  # a template that cannot render this is broken
@@ -80,24 +126,38 @@ class Chat:
 
         `conversational` False says that the dataset gave a plain string. Raises ModelError.
         """
+        text = self._prompt(messages, conversational)
         if self.template is not None:
-            return self._encode(self._rendered(messages), special_tokens=False)
+            self.template.check_holds(messages, text)
+        return self._encode(text, special_tokens=self.template is None)
+
+    def _prompt(self, messages: Sequence[Message], conversational: bool) -> str:
+        if self.template is not None:
+            if self._rendered[0] != (asked := tuple(messages)):
+                self._rendered = (asked, self.template.prompt(asked))
+            return self._rendered[1]
         if conversational and not self.joins_turns:
             raise ModelError(
                 f"{self.name}: the tokenizer has no chat template, and the prompts are conversations; set "
                 "model.chat_template to plain (contents joined by blank lines) or to the path of a Jinja file"
             )
-        return self._encode("\n\n".join(m["content"] for m in messages), special_tokens=True)
+        return "\n\n".join(m["content"] for m in messages)
 
-    def response_ids(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """A dataset's answer as ids and whether it ended: its text and one EOS; over the limit it is cut and has none.
+    def response_ids(self, messages: Sequence[Message], text: str, limit: int) -> tuple[list[int], bool]:
+        """A dataset's answer to a prompt as ids and whether it ended: what a draw would have to be for the conversation to
+        be what the template writes, its end of turn included; over the limit it is cut and has none.
 
-        Special tokens that are spelled in the text stay text, but for an EOS at its end.
+        Special tokens that are spelled in the text stay text, but for end tokens at its end. Raises ModelError.
         """
-        for end in (self.end_of_turn, self.tokenizer.eos_token):
-            text = text.removesuffix(end) if isinstance(end, str) else text
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        ids: list[int] = list(encoded["input_ids"])
+        text = self._without_ends(text)
+        if self.template is None:
+            prompt = self._prompt(messages, conversational=False)
+            ids = self.tokens.behind(prompt, text, text)
+        else:
+            prompt = self._prompt(messages, conversational=True)
+            written = written_answer(self.template, self.turn, messages, prompt, text, self._first_difference)
+            ids = self.tokens.behind(prompt, written, text)
+            self._compare(messages, prompt, written, text, ids)
         if len(ids) + 1 > limit:
             return ids[:limit], False
         return [*ids, self.eos_id], True
@@ -110,6 +170,71 @@ class Chat:
         text: str = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
+    def record(self) -> dict[str, Any]:
+        """What a run's record and its result say of the template."""
+        ends = [str(self.tokenizer.convert_ids_to_tokens(i)) for i in (self.eos_id, *self.eos_ids)]
+        template = self.template
+        return {
+            "template": None if template is None else template.text,
+            "template_arguments": {} if template is None else dict(template.arguments),
+            "end_of_turn": ends[0],
+            "ends_of_draws": ends[1:],
+            "clock": None if template is None else template.clock.isoformat(),
+        }
+
+    def warnings(self) -> list[str]:
+        """What a user should look at."""
+        unread = [] if self.template is None else self.template.unread_arguments()
+        return [
+            f"model.template_arguments.{name}: the chat template of {self.name} never reads {name}, so it changes nothing"
+            for name in unread
+        ]
+
+    def _turn(self, declared: Sequence[int]) -> Turn | None:
+        if self.template is None:
+            return None
+        ends = {text for i in declared if (text := self.tokens.text_of(i)).strip()}
+        return read_turn(self.template, self.tokens.specials | ends, ends)
+
+    @cached_property
+    def _end_texts(self) -> tuple[str, ...]:
+        return tuple(text for i in self.eos_ids if (text := self.tokens.text_of(i)).strip())
+
+    def _without_ends(self, text: str) -> str:
+        """An answer without end tokens that are spelled at its end."""
+        while (bare := text.rstrip()).endswith(self._end_texts):
+            text = bare.removesuffix(next(end for end in self._end_texts if bare.endswith(end)))
+        return text
+
+    def _compare(self, messages: Sequence[Message], prompt: str, written: str, text: str, ids: list[int]) -> None:
+        """Of the first answers of each kind: the response's ids against those of the whole conversation behind the prompt's,
+        where the prompt is its beginning in ids too. Raises ModelError."""
+        kind = tuple(m["role"] for m in messages[:3])
+        if self._checked[kind] >= CHECKED_ANSWERS or self.tokens.spells_specials(text):
+            return
+        self._checked[kind] += 1
+        whole = self._encode(self._conversation(messages, prompt, written, text), special_tokens=False)
+        begin = self._encode(prompt, special_tokens=False)
+        behind = whole[len(begin) : len(begin) + len(ids)]
+        if whole[: len(begin)] == begin and behind != ids:
+            names = ("the conversation", "the answer")
+            raise ModelError(
+                f"{self.name}: the ids of an answer are not those of the conversation that the chat template writes: "
+                f"{self.tokens.difference(behind, ids, names, len(begin))}; name another template in model.chat_template"
+            )
+
+    def _conversation(self, messages: Sequence[Message], prompt: str, written: str, text: str) -> str:
+        """The conversation as the template writes it; where no token ends the answer's turn, only up to the answer's end."""
+        if self.template is not None and self.turn is not None and self.turn.end is not None:
+            whole = self.template.conversation([*messages, Message(role="assistant", content=text)])
+            if whole.startswith(prompt + written):
+                return whole
+        return prompt + written
+
+    def _first_difference(self, one: str, other: str, names: tuple[str, str]) -> str:
+        ids = [self._encode(text, special_tokens=False) for text in (one, other)]
+        return self.tokens.difference(ids[0], ids[1], names)
+
     def _token_id(self, token: str) -> int:
         """The id of model.end_of_turn. Raises ModelError."""
         known: int | None = self.tokenizer.get_vocab().get(token)
@@ -119,19 +244,6 @@ class Chat:
                 f"its chat template, or leave it out where that is the tokenizer's EOS, {self.tokenizer.eos_token!r}"
             )
         return known
-
-    def _rendered(self, messages: Sequence[Message]) -> str:
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                [dict(m) for m in messages], chat_template=self.template, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template is the user's code
-            roles = ", ".join(m["role"] for m in messages)
-            raise ModelError(
-                f"{self.name}: the chat template failed on turns of {roles}: {type(error).__name__}: {error}; mend the "
-                "template or name another in model.chat_template (plain, or the path of a Jinja file)"
-            ) from error
-        return text
 
     def _encode(self, text: str, *, special_tokens: bool) -> list[int]:
         """The ids of a prompt; a second BOS, and an EOS that the tokenizer adds behind a text, are left out."""
@@ -147,6 +259,20 @@ class Chat:
         ):
             ids = ids[:-1]
         return ids
+
+
+def _own_template(tokenizer: "PreTrainedTokenizerBase", path: str) -> str | None:
+    """The template that comes with a tokenizer; of several the one named default. Raises ModelError."""
+    templates = tokenizer.chat_template
+    if not isinstance(templates, dict) or "default" in templates:
+        return tokenizer.get_chat_template() if templates else None
+    names = ", ".join(sorted(templates))
+    place = Path(path) / "additional_chat_templates" / f"{min(templates)}.jinja"
+    remedy = str(place) if place.exists() else "a Jinja file with its text"
+    raise ModelError(
+        f"{path}: its tokenizer has the chat templates {names}, and none named default; choose one: set model.chat_template to "
+        f"the path of its Jinja file, such as {remedy}, or to plain"
+    )
 
 
 def _tokenizer(path: str, revision: str | None) -> "PreTrainedTokenizerBase":

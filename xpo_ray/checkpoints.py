@@ -7,40 +7,98 @@
 """
 
 import json
+import logging
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
+from transformers.utils.hub import cached_file
 
+from xpo_ray.architectures import check_architecture, freeze_other_parts, has_other_parts, model_class, read_config
 from xpo_ray.errors import ModelError
+from xpo_ray.logprobs.attention_kinds import whole_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+LOG = logging.getLogger(__name__)
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""What reads images and audio for a model, beside its tokenizer."""
 DTYPES: dict[Literal["float32", "bfloat16"], torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_model(
     path: str | Path, dtype: Literal["float32", "bfloat16"], revision: str | None = None
 ) -> "PreTrainedModel":
-    """A causal language model in eval mode (no dropout) from a folder or a hub repository; safetensors only."""
+    """A causal language model in eval mode (no dropout) from a folder or a hub repository; safetensors only. Vision and audio
+    parts are there, and frozen. Raises ModelError."""
+    config = read_config(path, revision)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        check_architecture(config)
+        model: PreTrainedModel = model_class(config).from_pretrained(
             str(path), revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
         )
+    except ModelError as error:
+        raise ModelError(f"model.path {path}: {error}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path {path}: no causal language model could be loaded: {error}") from error
-    return model.eval()
+    if getattr(
+        model.config, "rescale_every", 0
+    ):  # RWKV would halve some weights where they lie, and they would be saved so
+        model.config.rescale_every = 0
+    freeze_other_parts(model)
+    return whole_attention(model.eval())
 
 
 def save_model(model: "PreTrainedModel", tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:
-    """Write a Hugging Face folder that `from_pretrained` loads, tokenizer included."""
+    """Write a Hugging Face folder that `from_pretrained` loads, tokenizer and image processor included."""
+    mend_generation_config(model)
     model.save_pretrained(folder)
+    if has_other_parts(model.config):
+        _copy_processor(tokenizer_from, folder, revision)
     save_tokenizer(tokenizer_from, folder, revision)
+
+
+def mend_generation_config(model: "PreTrainedModel") -> None:
+    """Let the generation config be one that transformers saves: it reads what it then refuses to write.
+
+    Servers read temperature, top-p and top-k whatever do_sample says, so it is set where they are there; what cannot be mended
+    so is left out but for the tokens' ids.
+    """
+    config, given = model.config, model.generation_config
+    if given is None:
+        return
+    for name, value in config._get_generation_parameters().items():  # an old folder's, which belong elsewhere
+        if getattr(given, name, None) is None:
+            setattr(given, name, value)
+        delattr(config, name)
+    if (fault := _unsaveable(given)) is None:
+        return
+    LOG.warning("the model's generation config cannot be saved as it is (%s): it is mended", fault)
+    given.do_sample = True
+    if _unsaveable(given) is not None:
+        ids = {name: getattr(given, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)
+
+
+def _unsaveable(config: Any) -> str | None:
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _copy_processor(source: str | Path, folder: Path, revision: str | None) -> None:
+    for name in PROCESSOR_FILES:
+        file = cached_file(str(source), name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            shutil.copyfile(file, folder / name)
 
 
 def save_tokenizer(tokenizer_from: str | Path, folder: Path, revision: str | None = None) -> None:

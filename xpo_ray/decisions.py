@@ -6,7 +6,6 @@ from typing import Literal
 
 from xpo_ray.shards import STAGES, Stage
 
-LOG_2 = math.log(2)
 PATIENCE = 20
 """Steps without learning before the driver says so."""
 
@@ -70,9 +69,12 @@ def canary_agrees(engine: float, trainer: float, dtype: Literal["float32", "bflo
 
 
 def flat_loss(losses: list[float], margins: list[float], patience: int = PATIENCE) -> bool:
-    """The preference loss stays at log 2 with no margin: nothing is being learned (a wrong template, equal texts, rate 0)."""
-    recent = list(zip(losses, margins, strict=True))[-patience:]
-    return len(recent) == patience and all(abs(v - LOG_2) < 1e-4 and abs(m) < 1e-3 for v, m in recent)
+    """The preference loss stays where it is with no margin: nothing is being learned (a wrong template, rate 0).
+
+    Where it stays depends on the objective: log 2 (dpo), 1 (hinge), 1/(4β²) (ipo). Of rpo_sft and sppo it moves by itself, with
+    the likelihood or the judge's win probabilities of each window."""
+    recent, flat = losses[-patience:], [abs(m) < 1e-3 for m in margins[-patience:]]
+    return len(recent) == patience and all(flat) and max(recent) - min(recent) < 2e-4 * max(1.0, abs(recent[0]))
 
 
 def runaway_length(lengths: list[float], truncated: float) -> bool:

@@ -12,7 +12,9 @@ XpoRayError
 ├── RunFailed (RuntimeError)    the run stopped; what was committed stays; exit code 1
 │   ├── TrainingDiverged        a loss or gradient that is not finite
 │   ├── JudgeFailed             too many prompts of a shard could not be judged
-│   ├── JudgeUnreachable        the judge is out of reach; the run pauses, because waiting can help
+│   ├── NeedsAttention          the run pauses by itself, until a user has seen to something
+│   │   ├── JudgeUnreachable    the judge is out of reach, and waiting can help
+│   │   └── NothingLearned      too many windows in a row had no pair
 │   ├── CanaryMismatch          an engine serves other weights than the trainer published
 │   ├── LedgerMismatch          a replayed step saw other pairs than the first time
 │   ├── ActorLost               a role died more often than the limit allows
@@ -77,7 +79,15 @@ class JudgeFailed(RunFailed):
     """Too many prompts could not be judged."""
 
 
-class JudgeUnreachable(RunFailed):
+class NeedsAttention(RunFailed):
+    """The run pauses by itself: what is committed stays, and the next attempt goes on from there."""
+
+
+class NothingLearned(NeedsAttention):
+    """Too many windows in a row had no pair to learn from."""
+
+
+class JudgeUnreachable(NeedsAttention):
     """The judge's endpoint, or actor, has been out of reach for longer than its patience; the run pauses."""
 
 

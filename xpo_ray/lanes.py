@@ -1,7 +1,8 @@
 """Gradients made side by side: on a CPU each lane is a thread with one core, which takes its own share of a window.
 
 Operators that share their cores wait for each other at every one of them; lanes meet once in a step. The sum over lanes is
-made in their order, so that the result does not depend on which was faster. The trainer calls this; a GPU has one lane.
+made in their order, so that the result does not depend on which was faster. The trainer calls this; a GPU has one lane, and so
+has a model whose operators are long enough to share the cores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,27 +12,33 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from xpo_ray.group.shares import shared_out
+
 Told = TypeVar("Told")
 Work = Callable[[list[int]], Iterator[tuple[Tensor, Told]]]
 """From the places of its examples to a loss, and what is to be told of it, for each micro-batch."""
 LEAST_EACH = 2
-"""Examples that a lane gets at least."""
+"""Examples for each lane, on the mean, below which there are fewer lanes."""
+MOST_WEIGHTS = 2**25
+"""Trained weights up to which lanes pay; benchmarks/lanes.py measures it. Each lane adds up gradients of its own, which costs
+memory traffic by the weights and saves waiting by the operators. A rule of the model and the cores, never a measurement: the
+number of lanes decides how gradients are summed, and a run that is resumed must sum them alike."""
 
 
 class Lanes:
     """As many threads as torch may use here, kept for the life of a trainer."""
 
-    def __init__(self, device: torch.device, most: int | None = None) -> None:
-        self.most = 1 if device.type != "cpu" else most or torch.get_num_threads()
+    def __init__(self, device: torch.device, most: int | None = None, weights: int = 0) -> None:
+        """`weights`: how many are trained, which decides between lanes and operators that share their cores."""
+        threads = most or torch.get_num_threads()
+        self.most = threads if device.type == "cpu" and weights <= MOST_WEIGHTS else 1
         self._threads = ThreadPoolExecutor(self.most, "lane", initializer=torch.set_num_threads, initargs=(1,))
 
-    def shares(self, sizes: Sequence[int]) -> list[list[int]]:
-        """Places of examples for each lane, dealt out by falling size, so that lanes have about the same to do."""
-        lanes = max(min(self.most, len(sizes) // LEAST_EACH), 1)
-        order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
-        turns = [order[i : i + lanes] for i in range(0, len(order), lanes)]
-        dealt = [turn if k % 2 == 0 else turn[::-1] for k, turn in enumerate(turns)]
-        return [[turn[lane] for turn in dealt if lane < len(turn)] for lane in range(lanes)]
+    def shares(self, work: Sequence[int]) -> list[list[int]]:
+        """Places of examples for each lane: the longest first, each to the lane that has least so far. An example whose work
+        (the tokens that are computed for it) outweighs the others has a lane for itself."""
+        lanes = max(min(self.most, len(work) // LEAST_EACH), 1)
+        return shared_out(work, lanes)
 
     def backward(self, parameters: Sequence[Tensor], shares: Sequence[list[int]], work: Work[Told]) -> list[Told]:
         """Add the gradients of all losses to `parameters`; returns what was told, lane by lane. Raises what a lane raised."""

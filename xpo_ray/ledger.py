@@ -34,15 +34,23 @@ class Ledger:
                 ledger.seen[row["iteration"], row["step"]] = row["pairs"]
         return ledger
 
-    def enter(self, iteration: int, step: int, pairs: str, parent: str | None) -> bool:
-        """Write a step down; says whether it had been done before. Raises LedgerMismatch where the pairs differ."""
+    def enter(self, iteration: int, step: int, pairs: str, parent: str | None, *, skipped: bool = False) -> bool:
+        """Write a step down, a `skipped` one too, which changed no weight; says whether it had been done before. Raises
+        LedgerMismatch where the pairs differ."""
         before = self.seen.get((iteration, step))
         if before is not None and before != pairs:
             raise LedgerMismatch(
                 f"step {step} of iteration {iteration} was done before on pairs {before[:12]}, now on {pairs[:12]}: "
                 "committed shards do not give the same windows; the run cannot go on"
             )
-        row = {"iteration": iteration, "step": step, "pairs": pairs, "parent": parent, "replay": before is not None}
+        row = {
+            "iteration": iteration,
+            "step": step,
+            "pairs": pairs,
+            "parent": parent,
+            "replay": before is not None,
+            "skipped": skipped,
+        }
         with told(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.seen[iteration, step] = pairs

@@ -152,7 +152,12 @@ def weight_files(folder: Path) -> list[Path]:
     single = folder / "model.safetensors"
     if single.exists():
         return [single]
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".safetensors"))
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".safetensors", ".gguf"))
+    if any(name.endswith(".gguf") for name in others):
+        raise ModelError(
+            f"{folder}: holds GGUF ({', '.join(others)}) and no safetensors; only model.path of `xpo-ray run` and `validate` "
+            "reads it as it is: convert it with `python -m xpo_ray.gguf_conversion FILE FOLDER`"
+        )
     raise ModelError(
         f"{folder}: no model.safetensors and no model.safetensors.index.json (found {', '.join(others) or 'no weights'}); "
         "save the model with save_pretrained, which writes safetensors"

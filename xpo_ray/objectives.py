@@ -8,13 +8,14 @@ Axes: B pair, C comparator. Δ(y) = log π_θ(y|x) − log π_ref(y|x), z = Δ_w
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from xpo_ray.errors import SpecError
+from xpo_ray.rounding import logp_bound, ranked_right
 from xpo_ray.spec.algorithm import (
     DiscopopObjective,
     DpoObjective,
@@ -66,6 +67,11 @@ class Pairs:
         return self.logp_rejected_B - self.reference_rejected_B
 
     @property
+    def logps_B(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What z is made of."""
+        return (self.logp_chosen_B, self.reference_chosen_B, self.logp_rejected_B, self.reference_rejected_B)
+
+    @property
     def z_B(self) -> Tensor:
         """Δ_w − Δ_l, nats."""
         return self.delta_chosen_B - self.delta_rejected_B
@@ -111,7 +117,7 @@ def preference_losses(objective: ObjectiveSpec, beta: float, pairs: Pairs) -> Te
 
     A label p < 1 gives the expected loss over who wins: p · loss(chosen, rejected) + (1 − p) · loss(rejected, chosen).
     For a loss f of a signed margin that is p f(u) + (1 − p) f(−u). For `rpo_sft` the likelihood term follows the winner
-    too: −η (p log π(y_w) + (1 − p) log π(y_l)). `sppo` reads win probabilities and treats both responses alike, so the
+    too: −η β (p log π(y_w) + (1 − p) log π(y_l)). `sppo` reads win probabilities and treats both responses alike, so the
     label does not enter it. Swapping chosen and rejected with label 1 − p never changes the value.
     """
     certain_B = _certain_losses(objective, beta, pairs)
@@ -156,18 +162,18 @@ def window_loss(
 
 
 @torch.no_grad()
-def pair_metrics(beta: float, pairs: Pairs) -> dict[str, float]:
+def pair_metrics(beta: float, pairs: Pairs, dtype: Literal["float32", "bfloat16"]) -> dict[str, float]:
     """Sums over the unmasked pairs and their `count`, so that micro-batches add up and a window divides once.
 
     rewards/chosen = β Δ_w, rewards/rejected = β Δ_l, rewards/margins = β z, rewards/accuracies = 1 where z > 0, ½ where
-    z = 0; logps/* are the policy's alone, nats per response.
-    """
+    z is 0 up to the rounding of `dtype`, in which the log-probs were computed; logps/* are the policy's alone, nats per
+    response."""
     kept = pairs.unmasked()
     values = {
         "rewards/chosen": beta * kept.delta_chosen_B,
         "rewards/rejected": beta * kept.delta_rejected_B,
         "rewards/margins": beta * kept.z_B,
-        "rewards/accuracies": (kept.z_B.sign() + 1) / 2,
+        "rewards/accuracies": ranked_right(kept.z_B, logp_bound(dtype, *kept.logps_B)),
         "logps/chosen": kept.logp_chosen_B,
         "logps/rejected": kept.logp_rejected_B,
     }
@@ -229,8 +235,8 @@ def _certain_losses(objective: ObjectiveSpec, beta: float, pairs: Pairs) -> Tens
             return dpo(beta * pairs.z_per_token_B)
         case DpopObjective():
             return dpop(pairs, beta, objective.penalty)
-        case RpoSftObjective():  # Liu et al., arXiv:2405.16436; the likelihood is a sum over tokens
-            return dpo(beta * pairs.z_B) - objective.eta * pairs.logp_chosen_B
+        case RpoSftObjective():  # Liu et al., arXiv:2405.16436; their code has β on both terms, and sums over tokens
+            return dpo(beta * pairs.z_B) - objective.eta * beta * pairs.logp_chosen_B
         case DiscopopObjective():
             return discopop(beta * pairs.z_B, objective.tau)
         case SppoObjective():

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from xpo_ray.adapters import Adapter, averaged, read_adapter
 from xpo_ray.algorithms import Draw
@@ -27,6 +26,7 @@ from xpo_ray.generation.engine import DrawContext, Sampling, draw_responses
 from xpo_ray.generation.transformers import TransformersEngine
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose, plain
+from xpo_ray.logprobs.attention_kinds import whole_attention
 from xpo_ray.scoring import score_references, sequence_logps
 from xpo_ray.spec.data import LoraSpec
 from xpo_ray.spec.run import RunSpec
@@ -191,5 +191,5 @@ class Policy:
 
 def _half(model: "PreTrainedModel") -> "PreTrainedModel":
     """A model of the same shape in bfloat16, its buffers (rotary frequencies) still in float32."""
-    half: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
-    return half
+    half: PreTrainedModel = type(model)._from_config(deepcopy(model.config), dtype=torch.bfloat16).eval()
+    return whole_attention(half)

@@ -5,7 +5,7 @@ judged. Pure: no model, no clock, no generator; the same inputs give the same ta
 
 Order of candidates settles ties: the best is the first with the greatest strength, the worst the last with the least, so
 the two are never the same candidate, and of two equal draws the one that stands first (the policy's) is the chosen one.
-"""
+Strengths are equal that differ by no more than the judge's own rounding, which only a judge that computes states."""
 
 from __future__ import annotations
 
@@ -180,19 +180,19 @@ def mean_win(judgement: Judgement, i: int) -> float | None:
 
 
 def _select(row: Row, judgement: Judgement, strengths: Mapping[int, float], seed: int) -> _Selection:
-    best = max(strengths, key=strengths.__getitem__)
+    best = _best(strengths, judgement.tolerance)
+    rest = {i: strength for i, strength in strengths.items() if i != best}
     match row.pairing:
         case "best_worst":
-            other = _worst(strengths)
+            other = _worst(rest, judgement.tolerance)
         case "best_second":
-            other = max((i for i in strengths if i != best), key=strengths.__getitem__)
+            other = _best(rest, judgement.tolerance)
         case "best_random":
-            others = [i for i in strengths if i != best]
-            other = others[seed % len(others)]
+            other = list(rest)[seed % len(rest)]
         case "max_margin":
             if judgement.wins is not None:
                 return _surest(judgement)
-            other = _worst(strengths)
+            other = _worst(rest, judgement.tolerance)
         case "given":
             raise AssertionError("pairing `given` selects nothing")
         case _:
@@ -200,9 +200,16 @@ def _select(row: Row, judgement: Judgement, strengths: Mapping[int, float], seed
     return _Selection(best, other, strengths[best] - strengths[other])
 
 
-def _worst(strengths: Mapping[int, float]) -> int:
+def _best(strengths: Mapping[int, float], tolerance: float) -> int:
+    """The first candidate with the greatest strength."""
+    greatest = max(strengths.values())
+    return next(i for i, strength in strengths.items() if greatest - strength <= tolerance)
+
+
+def _worst(strengths: Mapping[int, float], tolerance: float) -> int:
     """The last candidate with the least strength."""
-    return min(reversed(list(strengths)), key=strengths.__getitem__)
+    least = min(strengths.values())
+    return next(i for i in reversed(list(strengths)) if strengths[i] - least <= tolerance)
 
 
 def _surest(judgement: Judgement) -> _Selection:
@@ -216,7 +223,8 @@ def _surest(judgement: Judgement) -> _Selection:
         for i, j in permutations(range(len(judgement.wins or ())), 2)
         if (p := win(judgement, i, j)) is not None
     }
-    i, j = max(known, key=known.__getitem__)
+    greatest = max(known.values())
+    i, j = next(pair for pair, p in known.items() if greatest - p <= judgement.tolerance)
     return _Selection(i, j, round(known[i, j] - known[j, i], 12))
 
 
@@ -230,7 +238,7 @@ def _settle(
 ) -> Preference:
     """Pair, tie or dropped. Equal texts have no preference to learn, so they are never a pair, with ties: first neither."""
     chosen, rejected, margin = selection
-    identical, tied = texts[chosen] == texts[rejected], margin <= tie_margin
+    identical, tied = texts[chosen] == texts[rejected], margin <= max(tie_margin, judgement.tolerance)
     reason = IDENTICAL if identical else TIED if tied else None
     if reason and row.ties == "drop":
         return Preference("dropped", reason=reason)

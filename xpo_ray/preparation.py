@@ -4,23 +4,26 @@
 temporary file, until the driver that owns the run's folder asks to keep the prompts there.
 """
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from xpo_ray.algorithms import row_of_iteration, rows
+from xpo_ray.architectures import check_kind
 from xpo_ray.chat import Chat
 from xpo_ray.datasets import read_examples
 from xpo_ray.errors import DatasetError
 from xpo_ray.fingerprints import model_fingerprint
+from xpo_ray.generation.engine import held_out_sampling
 from xpo_ray.generation.installed import installed_vllm, resolve_engine
 from xpo_ray.judges.checks import check_judges, content_digest, judge_digest
-from xpo_ray.kept_prompts import keep, kept, source_key
+from xpo_ray.kept_prompts import first_clock, keep, kept, not_kept, origin_of
 from xpo_ray.kept_verdicts import KeptVerdicts
-from xpo_ray.model_checks import Remarks, check_model
+from xpo_ray.model_checks import Warnings, check_model
 from xpo_ray.model_checks.finite import refuse_not_finite
 from xpo_ray.model_checks.positions import check_lengths
 from xpo_ray.model_files import model_folder
@@ -31,7 +34,6 @@ from xpo_ray.prompts import PromptSet, check_fill, tokenise
 from xpo_ray.rehearsal.launch import check_rehearsal
 from xpo_ray.schedule import Schedule
 from xpo_ray.spec.base import decisive
-from xpo_ray.spec.data import Source
 from xpo_ray.spec.loading import digest, identity
 from xpo_ray.spec.run import RunSpec
 
@@ -53,28 +55,34 @@ class Prepared:
     held_out_id: str
     """Of the held-out prompts and how they are evaluated: evaluations made in another way are not mixed with these."""
     record: dict[str, Any]
-    """What each attempt's record keeps beside versions and spec: the judge's source and whether a GPU is used."""
-    remarks: Remarks = field(default_factory=dict)
-    """What a user is to be warned of before the run begins."""
+    """What each attempt's record keeps beside versions and spec: the judge's source, the chat and whether a GPU is used."""
+    warnings: Warnings = field(default_factory=dict)
+    """What a user should look at before the run spends its time."""
+    remarks: tuple[str, ...] = ()
+    """Why prompts that an earlier attempt kept were not taken, to be told where the identity differs."""
 
     def keep(self, root: Path) -> "Prepared":
         """The same with its prompts in the folder of the run, where the next attempt finds them."""
-        held_out = None if self.held_out is None else keep(self.held_out, root)
-        return replace(self, prompts=keep(self.prompts, root), held_out=held_out)
+        held_out = None if self.held_out is None else keep(self.held_out, root, "evaluation")
+        return replace(self, prompts=keep(self.prompts, root, "source"), held_out=held_out)
 
 
 def prepare(spec: RunSpec, folder: Path) -> Prepared:
     """Read and check everything. Raises a UserError that names what is wrong; writes nothing."""
     check_judges(spec, folder)
-    remarks = check_model(spec)
+    warnings = check_model(spec)
+    check_kind(spec.model.path, spec.model.revision)
     check_adapter(spec.model)
     spec, gpu = _with_engine(spec)
-    chat = Chat.load(spec.model.path, spec.model.revision, spec.model.chat_template, spec.model.end_of_turn)
+    chat = Chat.of(spec.model, first_clock(Path(spec.output.path)))
     needs_pairs = any(row.needs_pairs for row in rows(spec))
-    prompts = _read(spec, spec.data.source, chat, needs_pairs)
-    held_out = None if spec.data.evaluation is None else _read(spec, spec.data.evaluation, chat, False)
+    remarks: list[str] = []
+    prompts = _read(spec, "source", chat, needs_pairs, remarks)
+    held_out = None if spec.data.evaluation is None else _read(spec, "evaluation", chat, False, remarks)
     schedule = schedule_of(spec, prompts.table.num_rows)
-    remarks |= _tried(spec, [prompts.table, *([] if held_out is None else [held_out.table])])
+    if said := chat.warnings():
+        warnings["chat_template"] = "; ".join(said)
+    warnings |= _tried(spec, [prompts.table, *([] if held_out is None else [held_out.table])])
     fingerprints = {"dataset": prompts.fingerprint, "model": model_fingerprint(spec.model.path)}
     canary = prompts.table["prompt_ids"][0].as_py()[:CANARY_TOKENS]
     if len(canary) < 2:
@@ -83,27 +91,31 @@ def prepare(spec: RunSpec, folder: Path) -> Prepared:
     if held_out is not None:
         scorer = spec.evaluation.judge or spec.judge
         judged = None if scorer is None else decisive(scorer)
-        drawn = [spec.evaluation.decoding, spec.evaluation.max_new_tokens or spec.sampling.max_new_tokens]
+        how = held_out_sampling(spec)
+        least = [how.min_new_tokens] if how.min_new_tokens else []
+        drawn = [spec.evaluation.decoding, how.max_new_tokens, *least]
         held_out_id = digest([held_out.fingerprint, judged, drawn])[:8]
     judges = {"judge": spec.judge, "evaluation.judge": spec.evaluation.judge}
     record: dict[str, Any] = {
         "judge_source": {k: judge_digest(j, folder) for k, j in judges.items() if j is not None},
         "gpu": gpu,
+        "chat": chat.record(),
         "engine": installed_vllm() if spec.sampling.engine == "vllm" else None,
     }
     if spec.judge is not None and (content := content_digest(spec.judge, folder)) is not None:
         fingerprints["judge"] = content
     decided = identity(spec, fingerprints)
-    return Prepared(spec, folder, prompts, held_out, schedule, decided, tuple(canary), held_out_id, record, remarks)
+    told = (warnings, tuple(remarks))
+    return Prepared(spec, folder, prompts, held_out, schedule, decided, tuple(canary), held_out_id, record, *told)
 
 
-def _tried(spec: RunSpec, prompts: list[pa.Table]) -> Remarks:
+def _tried(spec: RunSpec, prompts: list[pa.Table]) -> Warnings:
     """What the model itself says, which takes longer than a look at its headers. Raises ModelError."""
     verdicts = KeptVerdicts.of_user()
-    remarks = check_lengths(spec, *prompts)
+    warnings = check_lengths(spec, *prompts)
     if (folder := model_folder(spec.model.path)) is not None:
         refuse_not_finite(folder, verdicts)
-    return remarks | check_rehearsal(spec, verdicts)
+    return warnings | check_rehearsal(spec, verdicts)
 
 
 def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
@@ -120,10 +132,17 @@ def _with_engine(spec: RunSpec) -> tuple[RunSpec, bool]:
     return spec, gpus > 0 and spec.resources.gpus != 0
 
 
-def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> PromptSet:
-    key = source_key(spec, source, chat, needs_pairs)
-    if key is not None and (found := kept(Path(spec.output.path), key)) is not None:
+def _read(
+    spec: RunSpec, name: Literal["source", "evaluation"], chat: Chat, needs_pairs: bool, remarks: list[str]
+) -> PromptSet:
+    """The prompts of data.source or data.evaluation: those that an earlier attempt kept, else read and tokenised."""
+    source = spec.data.evaluation if name == "evaluation" and spec.data.evaluation else spec.data.source
+    root = Path(spec.output.path)
+    origin = origin_of(spec, source, chat, needs_pairs)
+    if origin is not None and (found := kept(root, name, origin)) is not None:
         return found
+    if (remark := not_kept(root, name, origin)) is not None:
+        remarks.append(remark)
     faults = count()
 
     def left_out(_: DatasetError) -> None:
@@ -136,9 +155,10 @@ def _read(spec: RunSpec, source: Source, chat: Chat, needs_pairs: bool) -> Promp
         algorithm=spec.algorithm.kind,
         on_fault=left_out if spec.data.invalid_rows == "drop" else None,
     )
-    read = tokenise(examples, chat, spec.data)
+    with closing(examples):
+        read = tokenise(examples, chat, spec.data)
     invalid = next(faults)
-    return replace(read, read=read.read + invalid, invalid_rows=invalid, key=key)
+    return replace(read, read=read.read + invalid, invalid_rows=read.invalid_rows + invalid, origin=origin)
 
 
 def schedule_of(spec: RunSpec, prompts: int) -> Schedule:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,9 @@ class PromptSet:
     cut_responses: int
     """Dataset responses over max_response_tokens, chosen and rejected counted apart; they have no EOS."""
     invalid_rows: int = 0
-    """Left out because they could not be read."""
-    key: str | None = None
-    """Of what the table was made from; None where that cannot be told, so that it is made again by every attempt."""
+    """Left out because they could not be read, or the chat template refuses them."""
+    origin: dict[str, str] | None = None
+    """What the table was made from; None where that cannot be told, so that it is made again by every attempt."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,7 +80,8 @@ class PromptSet:
 
 
 def tokenise(examples: Iterable["Example"], chat: "Chat", data: DataSpec) -> PromptSet:
-    """Tokenise examples as they come. Raises ModelError where the template fails, DatasetError where no prompt is left."""
+    """Tokenise examples as they come. A row that the template refuses is left out where `data.invalid_rows` says so. Raises
+    ModelError where it does not, DatasetError where no prompt is left."""
     with PromptWriter() as writer:
         builder = _Builder(chat, data, writer)
         for example in examples:
@@ -96,22 +97,32 @@ class _Builder:
         self.data = data
         self.writer = writer
         self.rows: list[dict[str, Any]] = []
-        self.read = self.dropped = self.truncated = self.cut = 0
+        self.read = self.dropped = self.truncated = self.cut = self.refused = 0
+        self.first_refusal = ""
 
     def add(self, example: "Example") -> None:
         row, self.read = self.read, self.read + 1
-        ids = self._prompt_ids(example)
-        if len(ids) > self.data.max_prompt_tokens:
-            if self.data.overlong_prompts == "drop":
-                self.dropped += 1
-                return
-            self.truncated += 1
-            ids = ids[-self.data.max_prompt_tokens :]
+        try:
+            self._add(row, example)
+        except ModelError as error:
+            if self.data.invalid_rows == "refuse":
+                raise ModelError(f"{example.where}: {error}") from error
+            self.refused += 1
+            self.first_refusal = self.first_refusal or f"{example.where}: {error}"
+
+    def _add(self, row: int, example: "Example") -> None:
+        ids = self.chat.prompt_ids(example.prompt, conversational=example.conversational)
+        overlong = len(ids) > self.data.max_prompt_tokens
+        if overlong and self.data.overlong_prompts == "drop":
+            self.dropped += 1
+            return
+        columns = self._response(example, "chosen") | self._response(example, "rejected")
+        kept = ids[-self.data.max_prompt_tokens :]
         self.rows.append(
-            {"row": row, "prompt_id": example.prompt_id, "prompt": example.prompt, "prompt_ids": ids}
-            | self._response("chosen", example.chosen)
-            | self._response("rejected", example.rejected)
+            {"row": row, "prompt_id": example.prompt_id, "prompt": example.prompt, "prompt_ids": kept} | columns
         )
+        self.truncated += overlong
+        self.cut += sum(columns[f"{name}_ended"] is False for name in ("chosen", "rejected"))
         if len(self.rows) == CHUNK_ROWS:
             self._flush()
 
@@ -119,25 +130,24 @@ class _Builder:
         self._flush()
         table = self.writer.finish()
         if table.num_rows == 0:
-            raise DatasetError(
-                f"no prompt is left: {self.read} read, {self.dropped} longer than data.max_prompt_tokens "
-                f"{self.data.max_prompt_tokens}; raise it, or set data.overlong_prompts to truncate"
-            )
-        return PromptSet(table, self.read, self.dropped, self.truncated, self.cut)
+            raise DatasetError(self._none_left())
+        return PromptSet(table, self.read, self.dropped, self.truncated, self.cut, self.refused)
 
-    def _prompt_ids(self, example: "Example") -> list[int]:
-        try:
-            return self.chat.prompt_ids(example.prompt, conversational=example.conversational)
-        except ModelError as error:
-            raise ModelError(f"{example.where}: {error}") from error
+    def _none_left(self) -> str:
+        what = (
+            f"no prompt is left: {self.read} read, {self.dropped} longer than data.max_prompt_tokens "
+            f"{self.data.max_prompt_tokens}; raise it, or set data.overlong_prompts to truncate"
+        )
+        refused = f"; {self.refused} refused by the chat template, the first: {self.first_refusal}"
+        return what + refused if self.refused else what
 
-    def _response(self, name: str, text: str | None) -> dict[str, Any]:
-        """The columns of an answer. A cut answer's text is what its ids say, so that judges see what is trained on."""
+    def _response(self, example: "Example", name: Literal["chosen", "rejected"]) -> dict[str, Any]:
+        """The columns of an answer. Its text is what its ids say, as of draws, so that judges see what is trained on."""
+        text = example.chosen if name == "chosen" else example.rejected
         if text is None:
             return {name: None, f"{name}_ids": None, f"{name}_ended": None}
-        ids, ended = self.chat.response_ids(text, self.data.max_response_tokens)
-        self.cut += not ended
-        return {name: text if ended else self.chat.decode(ids), f"{name}_ids": ids, f"{name}_ended": ended}
+        ids, ended = self.chat.response_ids(example.prompt, text, self.data.max_response_tokens)
+        return {name: self.chat.decode(ids), f"{name}_ids": ids, f"{name}_ended": ended}
 
     def _flush(self) -> None:
         if self.rows:

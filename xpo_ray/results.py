@@ -59,7 +59,7 @@ def finish_run(prepared: Prepared, attempt: Attempt, evaluation: dict[int, dict[
     crash_point("run.before_finish")
     if attempt.lock is not None:
         shutil.rmtree(root / FOLDER, ignore_errors=True)  # no attempt follows
-    raw = {**asdict(result), "root": str(target), "model": str(result.model)}
+    raw = {**asdict(result), "root": str(target), "model": str(result.model), "chat": prepared.record["chat"]}
     replace_file(target / UNCONFIRMED, to_json(raw))
     if attempt.lock is not None:
         confirm_result(result)

@@ -23,6 +23,7 @@ from xpo_ray.generation.vllm import Unadapted, VllmEngine
 from xpo_ray.logprobs import PromptGroup
 from xpo_ray.policy import Policy
 from xpo_ray.spec.run import RunSpec
+from xpo_ray.stored_names import as_stored
 
 MakeEngine = Callable[[str, str | None], VllmEngine]
 """(folder or hub repository, revision) → an engine that serves it."""
@@ -107,7 +108,7 @@ class ServedPolicy:
 
     def _hand_over(self, weights: dict[str, Tensor]) -> None:
         if (lora := self.spec.model.lora) is None:
-            return self._made().take(weights)
+            return self._made().take(as_stored(weights, self.spec.model.path, self.spec.model.revision))
         with adapter_folder(weights, lora) as folder:
             return self._made().adapt(folder)
 

@@ -49,6 +49,7 @@ CANDIDATES = pa.schema([*PROMPT_FIELDS, pa.field("candidates", pa.list_(CANDIDAT
 
 # status: "judged", "given" (the dataset's own pair) or "failed" (then `reason` says why and the prompt is dropped).
 # scores[K]: higher is better; null where a candidate has none. wins[K][K]: P(row beats column), or null.
+# rounding: relative rounding of a judge that computes its scores, within which they tie; 0 where they are compared as given.
 # disagreement: of an ensemble, the weighted share of its members that do not put its best candidate above its worst, ties half.
 JUDGEMENT = pa.struct(
     [
@@ -59,6 +60,7 @@ JUDGEMENT = pa.struct(
         pa.field("reason", pa.string()),
         pa.field("tries", pa.int32(), nullable=False),
         pa.field("disagreement", pa.float64()),
+        pa.field("rounding", pa.float64()),
     ]
 )
 

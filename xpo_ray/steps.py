@@ -6,7 +6,7 @@ it is divided, and how a loss or gradient that is not finite is told.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from torch import Tensor
@@ -32,15 +32,21 @@ class StepOrder:
     learning_rate: float
     kappa: float
     row: Row
+    own_distributions: frozenset[str] = frozenset()
+    """Sources of draws, policy or reference, that draw from the distribution which log-probs are of."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gave; an empty window changes no weight, and its loss is 0."""
+    """What a step gave. One that was skipped, as its window has nothing to train on, changed no weight and has no loss."""
 
     pairs: str
     metrics: dict[str, float]
     seconds: float
+
+    @property
+    def skipped(self) -> bool:
+        return bool(self.metrics["skipped"])
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,23 @@ class WindowExamples:
         rows = [row for t in tables for row in t.to_pylist()]
         return cls(order, tables, rows, [e for row in rows if (e := example(row)) is not None])
 
+    def trains(self, *, bonus_alone: bool) -> bool:
+        """Whether an optimizer step is made of it: it has a pair, or the bonus may train alone and has something to act on."""
+        if any(e.weight > 0 for e in self.examples):
+            return True
+        return bonus_alone and self.order.kappa > 0 and any(e.comparators for e in self.examples)
+
+    def metrics(self, dtype: Literal["float32", "bfloat16"], *, counts_rows: bool = True) -> WindowMetrics:
+        """Empty metrics of this window; in a group one rank alone counts its rows."""
+        own = self.order.own_distributions - ({"policy"} if self._stale else set())
+        return WindowMetrics(self.order.row.beta, self.rows if counts_rows else [], dtype, own)
+
     @property
-    def counts(self) -> bool:
-        """Whether anything in it moves a weight."""
-        return any(e.weight > 0 or (e.comparators and self.order.kappa > 0) for e in self.examples)
+    def _stale(self) -> bool:
+        """Whether the policy is no longer the one that drew this window's responses."""
+        window = self.order.window
+        versions = {c["version"] for row in self.rows for c in row["candidates"] if c["origin"] == "policy"}
+        return window.step > 1 or versions != {window.iteration - 1}
 
     def told(self, chosen: list[Example], out: ResponseLogProbs) -> Told:
         """The loss of a micro-batch, divided by the window's true counts, and all that the metrics want to know of it."""

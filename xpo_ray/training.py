@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from xpo_ray.adapters import Adapter, read_adapter
+from xpo_ray.chat import Chat
 from xpo_ray.checkpoints import (
     load_model,
     load_trainer_state,
@@ -33,6 +34,7 @@ from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
+from xpo_ray.saved_chat import save_chat
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder, StepResult, Told, WindowExamples, diverged_norm
@@ -57,6 +59,8 @@ class Trainer:
     ) -> None:
         self.spec = spec
         self.dtype = dtype
+        self._origin = origin
+        self._chat: Chat | None = None
         self.tokenizer = (origin.path, origin.revision) if origin else (model_path, revision)
         self.adapter = _adapter(origin, model_path, seed)
         model = self.adapter.model if self.adapter else load_model(model_path, "float32", revision)
@@ -66,7 +70,8 @@ class Trainer:
         if spec.activation_checkpointing:
             recompute_layers(self.model)
         self.log_probs = self.path.log_probs
-        self.lanes = Lanes(self.device)
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.lanes = Lanes(self.device, weights=trained)
         self._offload = Offload(self.device)
         self.reset_optimizer()
 
@@ -81,8 +86,8 @@ class Trainer:
         """
         started = time.monotonic()
         window = WindowExamples.of(order, shards)
-        metrics = WindowMetrics(order.row.beta, window.rows)
-        if window.counts:
+        metrics = window.metrics(self.dtype)
+        if window.trains(bonus_alone=self.spec.bonus_without_pairs):
             try:
                 self._accumulate(window, metrics)
                 metrics.grad_norm = self._apply(order)
@@ -93,7 +98,7 @@ class Trainer:
     def _accumulate(self, window: WindowExamples, metrics: WindowMetrics) -> None:
         """Forward and backward over micro-batches; divided by the window's true counts, so that they add up."""
         examples = window.examples
-        shares = self.lanes.shares([e.group.tokens for e in examples])
+        shares = self.lanes.shares([self.log_probs.tokens([e.group]) for e in examples])
         tokens = max(self.spec.micro_batch_tokens // len(shares), 1)
         trained = [p for p in self.model.parameters() if p.requires_grad]
 
@@ -153,6 +158,9 @@ class Trainer:
             save_tokenizer(self.tokenizer[0], folder / "model", self.tokenizer[1])
         else:
             save_model(self.model, self.tokenizer[0], folder / "model", self.tokenizer[1])
+        if self._origin is not None:
+            self._chat = self._chat or Chat.of(self._origin)
+            save_chat(self._chat, folder / "model")
         if optimizer:
             save_trainer_state(folder / "trainer", self.model, self.optimizer, position)
 

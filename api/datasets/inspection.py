@@ -9,17 +9,15 @@ import json
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from xpo_ray.api.datasets.columns import Tally
 from xpo_ray.api.datasets.findings import PAIRED, PREVIEW_ROWS, PROMPTED, Asked, Findings, Inspected
 from xpo_ray.datasets.example import Example
 from xpo_ray.datasets.files import data_files
-from xpo_ray.datasets.reading import Part, parts_of, read_examples
+from xpo_ray.datasets.reading import parts_of, read_examples
+from xpo_ray.datasets.rows import columns_read, names_enough
 from xpo_ray.errors import DatasetError
 from xpo_ray.spec.data import ColumnsSpec, FilesSource, HubSource
 from xpo_ray.wire.data import ColumnReport, PreviewRow
@@ -46,17 +44,24 @@ def main() -> None:
 
 def inspect(source: FilesSource | HubSource) -> Findings:
     """Read every row. Raises DatasetError with file, row and column for what cannot be read."""
-    columns, raw, count = _columns(source)
+    tally = Tally()
+    for part in parts_of(source, COLUMNS):
+        tally.add(part)
+    columns, raw = tally.columns(), tally.first
     found = {name for name, _, _ in columns}
-    readable = ROLES["prompt"] in found or {ROLES["chosen"], ROLES["rejected"]} <= found
-    rows, pairs, normalised = _examples(source) if readable else (count, 0, [])
+    readable = names_enough(found, COLUMNS, needs_pairs=False)
+    roles = columns_read(found, COLUMNS) if readable else {}
+    rows, pairs, normalised = _examples(source) if readable else (tally.rows, 0, [])
     size, sha256 = _content(source)
     return Findings(
         rows=rows,
         bytes=size,
         sha256=sha256,
         format=_format(raw[0], pairs) if readable and raw else None,
-        columns=[ColumnReport(name=n, type=t, missing=m, role=_role(n, readable)) for n, t, m in columns],
+        columns=[
+            ColumnReport.model_validate({"name": n, "type": t, "missing": m, "role": roles.get(n, "unused")})
+            for n, t, m in columns
+        ],
         usable_for=[*(PAIRED if pairs == rows else ()), *PROMPTED, "custom"] if readable and rows else [],
         preview=_preview(raw, normalised),
     )
@@ -78,55 +83,11 @@ def _format(row: dict[str, Any], pairs: int) -> str:
     """As the first row has it."""
     if pairs == 0:
         return "prompts"
+    if row.get(ROLES["prompt"]) is None and row.get(ROLES["conversations"]) is not None:
+        return "sharegpt"
     if not isinstance(row.get(ROLES["chosen"]), str):
         return "ultrafeedback"
     return "texts" if row.get(ROLES["prompt"]) is not None else "transcript"
-
-
-def _columns(source: FilesSource | HubSource) -> tuple[list[tuple[str, str, int]], list[dict[str, Any]], int]:
-    """Name, type and missing values of each column over all files; the first rows as they are; the number of rows."""
-    types: dict[str, str] = {}
-    present: dict[str, int] = {}
-    rows = 0
-    raw: list[dict[str, Any]] = []
-    with closing(parts_of(source)) as parts:
-        for part in parts:
-            table = part.dataset.data.table
-            rows += table.num_rows
-            for name in table.column_names:
-                types.setdefault(name, _type(table.schema.field(name).type))
-                present[name] = present.get(name, 0) + table.num_rows - _missing(table[name])
-            raw += _first(part, PREVIEW_ROWS - len(raw))
-    return [(name, kind, rows - present[name]) for name, kind in types.items()], raw, rows
-
-
-def _first(part: Part, wanted: int) -> list[dict[str, Any]]:
-    try:
-        return [part.dataset[i] for i in range(min(wanted, len(part.dataset)))]
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{part.name}: not UTF-8: {error}; write the file as UTF-8") from error
-
-
-def _missing(column: pa.ChunkedArray) -> int:
-    empty = 0
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        empty = pc.sum(pc.equal(pc.binary_length(column), 0)).as_py() or 0
-    return int(column.null_count) + empty
-
-
-def _type(kind: pa.DataType) -> str:
-    """A word for an Arrow type."""
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        inner = {kind.value_type.field(i).name for i in range(kind.value_type.num_fields)}
-        if {"role", "content"} <= inner:
-            return "messages"
-    return str(kind)[:80]
-
-
-def _role(name: str, readable: bool) -> str:
-    return next((role for role, column in ROLES.items() if column == name), "unused") if readable else "unused"
 
 
 def _preview(raw: list[dict[str, Any]], examples: list[Example]) -> list[PreviewRow]:

@@ -14,6 +14,7 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from tests.actors.conftest import Heard, Ran, World
+from tests.patience import Deadline
 from tests.running import model_digest, write_spec
 from xpo_ray.actors.cast import Cast
 from xpo_ray.actors.driver import run_foreground
@@ -55,8 +56,8 @@ def spec_of(world: World, *overrides: str) -> RunSpec:
 
 def free_gpus(expected: float, within_s: float = 20.0) -> float:
     """Free GPUs, as soon as they are as many as expected."""
-    deadline = time.monotonic() + within_s
-    while (free := ray.available_resources().get("GPU", 0.0)) != expected and time.monotonic() < deadline:
+    deadline = Deadline(within_s)
+    while (free := ray.available_resources().get("GPU", 0.0)) != expected and deadline.ahead:
         time.sleep(0.05)
     return free
 

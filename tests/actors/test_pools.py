@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.actors.conftest import Heard
+from tests.patience import Deadline
 from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.pools import Pool
 from xpo_ray.actors.summary import Summary
@@ -44,10 +45,10 @@ class Worker:
 
     def die_once(self, mark: str) -> tuple[None, tuple[int, int, bool]]:
         """Ends its process when all lanes are taken; the next one finds the file and lives."""
-        deadline = time.monotonic() + 30
+        deadline = Deadline(30)
         with self.lock:
             self.calls += 1
-        while not Path(mark).exists() and self.calls < 2 and time.monotonic() < deadline:
+        while not Path(mark).exists() and self.calls < 2 and deadline.ahead:
             time.sleep(0.01)
         if not Path(mark).exists():
             Path(mark).touch()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.prometheus import Sample, parsed, value
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray]
 SCRIPT = """
 import json, sys, time
 import httpx, ray
@@ -31,7 +31,7 @@ told.emit(ActorReplaced("judge/0", 1, "killed"))
 told.emit(EvaluationDone(1, {"reward": 1.5, "win_rate/base": None, "kl/k1": 0.75}, 1.0))
 [node] = ray.nodes()
 address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 300
 while True:
     text = httpx.get(address, trust_env=False).text
     if "xpo_ray_held_out_kl_nats" in text or time.monotonic() > deadline:
@@ -44,7 +44,7 @@ ray.shutdown()
 
 @pytest.fixture(scope="module")
 def shown() -> list[Sample]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return parsed(json.loads(done.stdout.splitlines()[-1]))
 

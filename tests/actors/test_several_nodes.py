@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from tests.running import events, tiny_world, write_spec, xpo_ray
 
-pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 ROLES = ("PolicyActor", "TrainerRank")
 
 
@@ -72,7 +72,7 @@ def test_a_trainer_group_and_engines_work_over_two_nodes(nodes: Cluster, tmp_pat
     }
     watch = Watch(nodes)
     watch.start()
-    ran = xpo_ray("run", write_spec(tmp_path, raw), timeout=360)
+    ran = xpo_ray("run", write_spec(tmp_path, raw))
     seen = watch.stop()
     assert ran.returncode == 0, ran.stderr
     assert {("TrainerRank", 0), ("TrainerRank", 1)} <= seen

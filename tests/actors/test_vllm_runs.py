@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.actors.conftest import Ran, World
+from tests.patience import Deadline
 from tests.running import tiny_world
 from tests.service.serving import lives
 from xpo_ray.generation.installed import vllm_fault
@@ -23,7 +24,6 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.skipif(vllm_fault() is not None, reason=f"{vllm_fault()}"),
-    pytest.mark.timeout(600),
 ]
 
 
@@ -104,8 +104,8 @@ def test_a_killed_engine_is_replaced_and_the_run_ends(served_world: World, ways:
 
 def _kill_an_engine(killed: list[int], ways: int) -> None:
     """The first engine that draws, or the first of its processes; all that should be gone is told."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
+    deadline = Deadline(240)
+    while deadline.ahead:
         for process in psutil.Process().children(recursive=True):
             if _title(process).startswith("ray::PolicyActor.draw"):
                 cut = [p.pid for p in process.children() if "resource_tracker" not in _title(p)]

@@ -13,6 +13,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from tests.actors.conftest import Heard
+from tests.patience import Deadline
 from xpo_ray.actors import watchdog
 from xpo_ray.actors.placement import start_actor
 from xpo_ray.actors.pools import Pool
@@ -147,8 +148,8 @@ async def measured(pool: Pool) -> int:
 
 def gone(pid: int, within_s: float = 30.0) -> bool:
     """Whether a process ends."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+    deadline = Deadline(within_s)
+    while deadline.ahead:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

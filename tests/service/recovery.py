@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.patience import Deadline
 from tests.running import model_digest
 from tests.service.invariants import faults_of, new_work_s, tally, told
 from tests.service.serving import Service
@@ -50,9 +51,9 @@ class Disturbance:
 def begun(service: Service, spec: dict[str, Any], steps: int = 1) -> str:
     """A run that has done its first steps, by its journal: the service hears of them later."""
     run_id = service.submit(spec, secrets=["HIDDEN"])
-    deadline = time.monotonic() + 180
+    deadline = Deadline(180)
     while sum(e["type"] == "StepDone" for e in told(service.root(run_id))) < steps:
-        assert time.monotonic() < deadline, service.words()
+        assert deadline.ahead, service.words()
         time.sleep(0.1)
     return run_id
 
@@ -83,8 +84,8 @@ def recovered(service: Service, world: World, disturbance: Disturbance) -> dict[
 
 def soon(left: Callable[[], list[str]], within_s: float = 10) -> list[str]:
     """What is still left, or not as it should be, some moments after the end."""
-    deadline = time.monotonic() + within_s
-    while (found := left()) and time.monotonic() < deadline:
+    deadline = Deadline(within_s)
+    while (found := left()) and deadline.ahead:
         time.sleep(0.2)
     return found
 

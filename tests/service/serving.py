@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from tests.patience import Deadline
 from xpo_ray.run_states import FINAL
 
 COMMAND = [sys.executable, "-c", "from xpo_ray.cli import main; main()"]
@@ -84,7 +85,7 @@ class Service:
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request with the admin key."""
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
-        return httpx.request(method, self.url + path, headers=headers, timeout=30, **options)
+        return httpx.request(method, self.url + path, headers=headers, timeout=120, **options)
 
     def submit(self, spec: dict[str, Any], **more: Any) -> str:
         """Submit a run; returns its id."""
@@ -100,8 +101,8 @@ class Service:
 
     def until(self, run_id: str, *statuses: str, within_s: float = 180) -> dict[str, Any]:
         """The run when it is in one of the statuses. Fails where it became final in another."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
+        deadline = Deadline(within_s)
+        while deadline.ahead:
             try:
                 run = self.run(run_id)
             except httpx.TransportError:
@@ -132,8 +133,8 @@ class Service:
 
     def _until_ready(self, probe: str, within_s: float = 60) -> None:
         assert self.process is not None
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
+        deadline = Deadline(within_s)
+        while deadline.ahead:
             if self.process.poll() is not None:
                 raise Ended(f"the service ended with {self.process.returncode}:\n{self.words()}")
             try:

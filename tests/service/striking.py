@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import Deadline
 from tests.service.invariants import told
 from tests.service.serving import Service
 
@@ -30,8 +31,8 @@ class Strike:
 
 def strike(service: Service, run_id: str, role: str, method: str) -> Strike:
     """Kill the actor of a role while it is within a method."""
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
+    deadline = Deadline(WITHIN_S)
+    while deadline.ahead:
         for pid in _living(service, run_id, role):
             if _seen_within(pid, method, seconds=0.5) and _killed_within(pid, method):
                 return Strike(role, method, pid, time.time())
@@ -40,8 +41,8 @@ def strike(service: Service, run_id: str, role: str, method: str) -> Strike:
 
 def at_work_s(service: Service, run_id: str, kill: Strike) -> float:
     """Seconds from a kill until a new process is within the method of the killed one."""
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
+    deadline = Deadline(WITHIN_S)
+    while deadline.ahead:
         for pid in _living(service, run_id, kill.role):
             if pid != kill.pid and _seen_within(pid, kill.method, seconds=0.5):
                 return time.time() - kill.at
@@ -52,8 +53,8 @@ def at_work_s(service: Service, run_id: str, kill: Strike) -> float:
 def next_work_s(root: Path, kill: Strike, stage: str) -> float:
     """Seconds from a kill until its role, or who shares it, had finished a piece of work that stands in the journal: a table of
     a stage, or a step that had not been done before (stage `step`). Waits for it."""
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
+    deadline = Deadline(WITHIN_S)
+    while deadline.ahead:
         if (found := next(_finished(root, kill.at, stage), None)) is not None:
             return found - kill.at
         time.sleep(0.05)

@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import Deadline
 from tests.service.recovery import Disturbance, World, recovered
 from tests.service.serving import Ended, Service, serving
 from xpo_ray.crashpoints import SERVICE_POINTS
 from xpo_ray.run_states import FINAL
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 OF_DRIVERS = tuple(p for p in SERVICE_POINTS if p.startswith("driver."))
 COUNTS = {
     "database.before_commit": (1, 4, 9, 16),
@@ -83,8 +84,8 @@ def submitted(service: Service, spec: dict[str, Any], key: str, secrets: list[st
 
 def until_final(service: Service, run_id: str, within_s: float = 240) -> None:
     """Wait for the end of a run; a service that died at its point is started again, without one."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+    deadline = Deadline(within_s)
+    while deadline.ahead:
         try:
             if service.run(run_id)["status"] in FINAL:
                 return

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.patience import Deadline
 from tests.service.invariants import faults_of
 from tests.service.leftovers import leftovers, open_files, temporary
 from tests.service.serving import Service, serving
 from tests.service.worlds import make_world, settings_file
 from xpo_ray.run_states import FINAL
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 RUNS, PLACES = 20, 2
 
 
@@ -93,17 +94,17 @@ class Life:
 
 
 def _ended(service: Service, run_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 600
+    deadline = Deadline(600)
     while (run := service.run(run_id))["status"] not in FINAL:
-        assert time.monotonic() < deadline, f"{run}\n{service.words()}"
+        assert deadline.ahead, f"{run}\n{service.words()}"
         time.sleep(0.5)
     return run
 
 
 def _soon_nothing(service: Service, within_s: float = 20) -> list[str]:
     """What is left behind after the last run's processes had a moment to end."""
-    deadline = time.monotonic() + within_s
-    while (left := leftovers(service)) and time.monotonic() < deadline:
+    deadline = Deadline(within_s)
+    while (left := leftovers(service)) and deadline.ahead:
         time.sleep(0.5)
     return left
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.patience import Deadline
 from tests.running import model_digest
 from tests.service.disks import SmallDisk, small_disk
 from tests.service.invariants import faults_of, tally
 from tests.service.serving import Service, serving
 from tests.service.worlds import make_world, settings_file, undisturbed
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 FLOOR_MIB, LEASE_S = 8, 10
 MIB = 2**20
 
@@ -140,9 +141,9 @@ def begun(service: Service, spec: dict[str, Any]) -> str:
 
 
 def until(service: Service, run_id: str, holds: Any, within_s: float = 240) -> dict[str, Any]:
-    deadline = time.monotonic() + within_s
+    deadline = Deadline(within_s)
     while not holds(run := service.run(run_id)):
-        assert time.monotonic() < deadline, f"{run}\n{service.words()}"
+        assert deadline.ahead, f"{run}\n{service.words()}"
         assert run["status"] not in ("failed", "succeeded"), run
         time.sleep(0.2)
     return run

@@ -14,7 +14,7 @@ import pytest
 from tests.service.recovery import World, begun, recovered, struck
 from tests.service.serving import Service, actor_pid, driver_pid, kill, processes
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 
 def of_run(role: str) -> Callable[[Service, str], None]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.patience import Deadline
 from tests.service.recovery import LEASE_S, World, begun, reasons, recovered, struck
 from tests.service.serving import Service, actor_pid, driver_pid, lives
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 HUNG_AFTER_S = 5
 JUDGE = {"timeout_s": 60.0, "retries": 2}
 """A judge's own time limits let it take half an hour for the 8 prompts of a shard; it is known by its pulse."""
@@ -74,14 +75,14 @@ def attempts(service: Service, run_id: str) -> list[dict[str, Any]]:
 
 def ended(pid: int, within_s: float = 60) -> bool:
     """Whether a process ends."""
-    deadline = time.monotonic() + within_s
-    while lives(pid) and time.monotonic() < deadline:
+    deadline = Deadline(within_s)
+    while lives(pid) and deadline.ahead:
         time.sleep(0.2)
     return not lives(pid)
 
 
 def wait_for(path: Path, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
+    deadline = Deadline(within_s)
     while not path.exists():
-        assert time.monotonic() < deadline, f"no {path}"
+        assert deadline.ahead, f"no {path}"
         time.sleep(0.1)

@@ -23,7 +23,7 @@ from tests.service.worlds import make_world, undisturbed
 from xpo_ray.generation.installed import vllm_fault
 from xpo_ray.storage import LocalStorage, lineage
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 STAGES = ("candidates", "preferences", "scored")
 SHARDS = {"transformers": 10, "vllm": 15}

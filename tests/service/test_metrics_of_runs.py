@@ -11,7 +11,7 @@ from tests.service.recovery import CANARY, World, begun
 from tests.service.serving import Service, actor_pid, kill, serving
 from xpo_ray.run_states import FINAL
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 PROMPTS = 48
 SENSIBLE: dict[str, tuple[dict[str, str], float, float]] = {
     "prompts_total": ({"stage": "candidates"}, 1, PROMPTS),

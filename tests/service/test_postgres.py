@@ -11,7 +11,7 @@ from tests.service.recovery import begun
 from tests.service.serving import serving
 from tests.service.worlds import make_world, undisturbed
 
-pytestmark = [pytest.mark.ray, pytest.mark.postgres, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.postgres, pytest.mark.faults]
 
 
 def test_a_run_goes_through_and_survives_the_api(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.service.worlds import make_world
 from tests.xpo_ray.judges.remote.endpoint import Endpoint, Reply, judged
 from tests.xpo_ray.judges.remote.endpoint import serving as judging
 
-pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 TOKEN = "canary-of-the-judge"
 
 

@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from xpo_ray.algorithms import Draw, Row, algorithm_row, misfits, reference_version, row_of_iteration, rows
+from xpo_ray.algorithms import (
+    Draw,
+    Row,
+    algorithm_row,
+    misfits,
+    reference_version,
+    resets_optimizer,
+    row_of_iteration,
+    rows,
+)
 from xpo_ray.spec.algorithm import AlgorithmSpec, DpoObjective, IpoObjective
 from xpo_ray.spec.loading import parse_spec
 
@@ -233,3 +242,10 @@ def test_parts_that_do_not_fit_are_named(parts: dict[str, Any], reason: str) -> 
 
 def test_a_kappa_of_zero_in_every_iteration_is_no_bonus() -> None:
     assert misfits(row(kappa=(0.0, 0.0))) is None
+
+
+def test_behind_a_warm_up_the_optimizer_begins_anew_and_then_carries() -> None:
+    warmed = spec_of("xpo", warmup_iterations=2)
+    assert [resets_optimizer(warmed, t) for t in (1, 2, 3, 4, 5)] == [True, True, True, False, False]
+    assert [resets_optimizer(spec_of("online_dpo"), t) for t in (1, 2)] == [True, False]
+    assert [resets_optimizer(spec_of("selm"), t) for t in (1, 2)] == [True, True]

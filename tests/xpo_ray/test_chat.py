@@ -67,12 +67,13 @@ def test_a_string_prompt_goes_through_the_template_too(folder: Path) -> None:
 
 
 def test_a_template_that_writes_bos_does_not_get_a_second_one() -> None:
-    chat = Chat(with_bos("{{ bos_token }}{{ messages[0]['content'] }}"), name="m", template="{{ bos_token }}hi")
+    said = "{{ messages[0]['content'] }}"
+    chat = Chat(with_bos(None), name="m", template="{{ bos_token }}" + said)
     bos = chat.tokenizer.bos_token_id
     ids = chat.prompt_ids([USER])
     assert ids[0] == bos
     assert ids.count(bos) == 1
-    twice = Chat(chat.tokenizer, name="m", template="{{ bos_token }}{{ bos_token }}hi")
+    twice = Chat(chat.tokenizer, name="m", template="{{ bos_token }}{{ bos_token }}" + said)
     assert twice.prompt_ids([USER]) == ids
 
 
@@ -136,7 +137,8 @@ def test_a_missing_jinja_file_is_refused_by_name(folder: Path) -> None:
 
 def test_a_template_that_refuses_a_role_says_which_turns(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "chat.jinja"
-    file.write_text("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}ok")
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    file.write_text(refuses + "{{ messages[0].content }}")
     chat = Chat.load(str(folder), None, str(file))
     with pytest.raises(ModelError, match=r"turns of system, user: TemplateError: no system"):
         chat.prompt_ids(TALK)
@@ -144,32 +146,32 @@ def test_a_template_that_refuses_a_role_says_which_turns(folder: Path, tmp_path:
 
 def test_a_response_is_its_text_and_one_eos(folder: Path) -> None:
     chat = Chat.load(str(folder), None, "tokenizer")
-    ids, ended = chat.response_ids("Blue light scatters.", 100)
+    ids, ended = chat.response_ids([USER], "Blue light scatters.", 100)
     assert ended
     assert ids == [*chat.tokenizer("Blue light scatters.", add_special_tokens=False).input_ids, chat.eos_id]
-    assert chat.response_ids(f"Blue light scatters.{END}", 100) == (ids, True)
+    assert chat.response_ids([USER], f"Blue light scatters.{END}", 100) == (ids, True)
 
 
 def test_special_tokens_spelled_in_a_response_do_not_end_it(folder: Path) -> None:
     chat = Chat.load(str(folder), None, "tokenizer")
-    ids, _ = chat.response_ids(f"Write {END} to stop, then <|user|>.", 100)
+    ids, _ = chat.response_ids([USER], f"Write {END} to stop, then <|user|>.", 100)
     assert ids.count(chat.eos_id) == 1
     assert chat.decode(ids) == f"Write {END} to stop, then <|user|>."
 
 
 def test_a_response_over_the_limit_is_cut_and_has_no_eos(folder: Path) -> None:
     chat = Chat.load(str(folder), None, "tokenizer")
-    whole, _ = chat.response_ids("Blue light scatters.", 100)
+    whole, _ = chat.response_ids([USER], "Blue light scatters.", 100)
     n = len(whole)
-    assert chat.response_ids("Blue light scatters.", n) == (whole, True)
-    assert chat.response_ids("Blue light scatters.", n - 1) == (whole[: n - 1], False)
-    assert chat.response_ids("Blue light scatters.", 2) == (whole[:2], False)
+    assert chat.response_ids([USER], "Blue light scatters.", n) == (whole, True)
+    assert chat.response_ids([USER], "Blue light scatters.", n - 1) == (whole[: n - 1], False)
+    assert chat.response_ids([USER], "Blue light scatters.", 2) == (whole[:2], False)
 
 
 @pytest.mark.parametrize("text", ["héllo  wörld .\n", " x", "日本 🙂", "don't , stop"])
 def test_decoding_gives_the_text_back_without_eos(folder: Path, text: str) -> None:
     chat = Chat.load(str(folder), None, "tokenizer")
-    assert chat.decode(chat.response_ids(text, 100)[0]) == text
+    assert chat.decode(chat.response_ids([USER], text, 100)[0]) == text
     assert chat.decode([]) == ""
 
 
@@ -187,11 +189,11 @@ def test_a_templates_own_end_of_turn_ends_the_datasets_responses_and_draws(copy:
     chat = Chat.load(str(copy), None, "tokenizer", SYSTEM)
     turn = chat.tokenizer.convert_tokens_to_ids(SYSTEM)
     assert (chat.eos_id, chat.eos_ids) == (turn, (1, 3, turn))
-    ids, ended = chat.response_ids("Blue light scatters.", 100)
+    ids, ended = chat.response_ids([USER], "Blue light scatters.", 100)
     assert ended
     assert ids == [*chat.tokenizer("Blue light scatters.", add_special_tokens=False).input_ids, turn]
-    assert chat.response_ids(f"Blue light scatters.{SYSTEM}", 100) == (ids, True)
-    assert chat.response_ids(f"Blue light scatters.{END}", 100) == (ids, True)
+    assert chat.response_ids([USER], f"Blue light scatters.{SYSTEM}", 100) == (ids, True)
+    assert chat.response_ids([USER], f"Blue light scatters.{END}", 100) == (ids, True)
     assert chat.decode(ids) == chat.decode([*ids[:-1], 1]) == "Blue light scatters."
 
 
@@ -217,9 +219,11 @@ def test_no_end_token_at_all_is_refused_and_pad_may_be_missing() -> None:
     tokenizer.pad_token = None
     assert Chat(tokenizer, name="m", template=CHAT_TEMPLATE).pad_id == tokenizer.eos_token_id
     tokenizer.eos_token = None
+    endless = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     with pytest.raises(ModelError, match=r"no end-of-sequence token.*eos_token in tokenizer_config\.json"):
-        Chat(tokenizer, name="m", template=CHAT_TEMPLATE)
-    assert Chat(tokenizer, name="m", template=CHAT_TEMPLATE, more_eos_ids=(7,)).eos_ids == (7,)
+        Chat(tokenizer, name="m", template=endless)
+    assert Chat(tokenizer, name="m", template=endless, more_eos_ids=(7,)).eos_ids == (7,)
+    assert Chat(tokenizer, name="m", template=CHAT_TEMPLATE).eos_ids == (1,), "the template's own end of turn"
 
 
 def test_a_folder_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None:

@@ -72,6 +72,37 @@ def test_a_saved_model_is_a_folder_that_loads_with_its_tokenizer(tmp_path: Path,
     assert not list((tmp_path / "model").glob("*.bin"))
 
 
+def test_a_generation_config_that_transformers_refuses_to_write_is_mended(tmp_path: Path, model_folder: Path) -> None:
+    for file in model_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "generation_config.json").write_text(
+        json.dumps({"do_sample": False, "temperature": 0.6, "eos_token_id": 1})
+    )
+    save_model(load_model(tmp_path, "float32"), model_folder, tmp_path / "model")
+    saved = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert (saved["do_sample"], saved["temperature"], saved["eos_token_id"]) == (True, 0.6, 1)
+    save_model(load_model(tmp_path / "model", "float32"), model_folder, tmp_path / "again")
+
+
+def test_of_a_generation_config_that_cannot_be_mended_the_tokens_remain(tmp_path: Path, model_folder: Path) -> None:
+    model = load_model(model_folder, "float32")
+    given = model.generation_config
+    given.num_return_sequences, given.num_beams, given.eos_token_id = 4, 2, [1, 2]  # fewer beams than sequences
+    save_model(model, model_folder, tmp_path)
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert saved["eos_token_id"] == [1, 2]
+    assert "num_return_sequences" not in saved
+
+
+def test_settings_of_generation_in_an_old_config_move_to_where_they_belong(tmp_path: Path, model_folder: Path) -> None:
+    model = load_model(model_folder, "float32")
+    model.config.temperature = 0.7
+    save_model(model, model_folder, tmp_path)
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert (saved["do_sample"], saved["temperature"]) == (True, 0.7)
+    assert "temperature" not in json.loads((tmp_path / "config.json").read_text())
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no causal language model could be loaded"):
         load_model(tmp_path, "float32")

@@ -17,7 +17,9 @@ import pytest
 
 from tests.tiny import tiny_pairs, write_parquet
 from xpo_ray.datasets import Example, read_examples
-from xpo_ray.datasets.files import count_rows, data_files
+from xpo_ray.datasets.files import data_files
+from xpo_ray.datasets.reading import count_rows
+from xpo_ray.datasets.survey import survey
 from xpo_ray.errors import DatasetError
 from xpo_ray.spec import ColumnsSpec, FilesSource, HubSource
 
@@ -204,7 +206,7 @@ def test_names_with_glob_characters_are_plain_names(tmp_path: Path) -> None:
         ),
         ({"chosen": [USER, GOOD], "rejected": [USER, GOOD, USER, BAD]}, "in the number of turns: 1 against 3"),
         ({"chosen": [USER, GOOD], "rejected": "b"}, "column 'rejected': a text without a prompt"),
-        ({"chosen": [{"from": "human", "value": "x"}], "rejected": [BAD]}, "message 0 is {'from': 'human'"),
+        ({"chosen": [{"from": "human", "value": 3}], "rejected": [BAD]}, "message 0 is {'from': 'human'"),
         ({"chosen": [{"role": "tool", "content": "x"}, GOOD], "rejected": [BAD]}, "message 0 has the role 'tool'"),
         ({"prompt": [BAD, USER], "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "'prompt': differs from the turns"),
         (
@@ -250,9 +252,9 @@ def test_a_broken_jsonl_file_is_refused_with_its_line(tmp_path: Path, text: str,
     ("name", "content", "words"),
     [
         ("a.json", b'[{"prompt": "a"}, {"prompt"', "not JSON"),
-        ("a.json", b'[{"prompt": "a"}, null]', "row 1 (counted from 0) is not a JSON object but NoneType"),
+        ("a.json", b'[{"prompt": "a"}, null]', "row 1 (counted from 0) is not JSON: it is NoneType and no object"),
         ("a.json", b'{\n"prompt": "a"\n}', "line 1 is not JSON"),
-        ("a.json", b'{"data": [{"prompt": "a"}]}', "found the columns data; needed are 'prompt'"),
+        ("a.json", b'{"data": "none"}', "found the columns data; needed are 'prompt'"),
         ("a.json", b"[]", "no rows"),
         ("a.parquet", b"PAR1 but no more", "not a Parquet file"),
         ("a.csv", b"prompt,chosen\n", "no rows"),
@@ -260,8 +262,9 @@ def test_a_broken_jsonl_file_is_refused_with_its_line(tmp_path: Path, text: str,
         ("a.csv", b"prompt,chosen\na\n", "row 0 (counted from 0): 1 fields, the header has 2"),
         ("a.csv", b"prompt,prompt\na,b\n", "the header names 'prompt' more than once"),
         ("a.csv", "prompt\né\n".encode("latin-1"), "can't decode byte"),
-        ("a.txt", b"prompt", "unknown extension '.txt'; known are .parquet, .jsonl, .json, .csv"),
-        ("a.jsonl.gz", b"", "unknown extension '.gz'"),
+        ("a.txt", b"prompt", "unknown extension '.txt'; known are .parquet, .jsonl, .ndjson, .json, .csv"),
+        ("a.parquet.gz", b"", "unknown extension '.gz'"),
+        ("a.gz", b"", "unknown extension '.gz'"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -277,7 +280,7 @@ def test_a_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None
     rows = pa.Table.from_pylist(tiny_pairs(1500))
     texts = pa.array([b"caf\xe9" if i == 1203 else b"tea" for i in range(1500)], pa.binary())
     unsound = pa.StringArray.from_buffers(1500, *texts.buffers()[1:])
-    pq.write_table(rows.set_column(0, "prompt", unsound), tmp_path / "a.parquet")
+    pq.write_table(rows.set_column(1, "prompt_id", unsound), tmp_path / "a.parquet")
     with pytest.raises(DatasetError, match=r"a\.parquet, row 1203 \(counted from 0\): not UTF-8"):
         read(tmp_path / "a.parquet")
 
@@ -285,7 +288,7 @@ def test_a_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None
 def test_a_jsonl_line_that_is_not_utf8_is_refused_with_its_number(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", tiny_pairs(1500))
     path.write_bytes(path.read_bytes().replace(b"case 1203 is odd", b"case 1203 is \xe9dd"))
-    with pytest.raises(DatasetError, match=r"a\.jsonl: line 1204 is not JSON: .utf-8. codec can't decode"):
+    with pytest.raises(DatasetError, match=r"a\.jsonl: line 1204 is not UTF-8: .*byte 0xe9.*WINDOWS-1252"):
         read(path)
 
 
@@ -301,7 +304,7 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[500:900] = b"x" * 400
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"a\.parquet: cannot be read as parquet"):
+    with pytest.raises(DatasetError, match=r"a\.parquet: not a Parquet file, or damaged"):
         read(path)
 
 
@@ -322,7 +325,10 @@ def test_prompts_only_are_refused_where_the_algorithm_reads_pairs(tmp_path: Path
     [
         ("trian.jsonl", "no such file or folder; did you mean train.jsonl?"),
         ("none/*.jsonl", "no file matches this glob"),
-        ("empty", "no .parquet, .jsonl, .json, .csv file directly in this folder; for sub-folders give a glob"),
+        (
+            "empty",
+            "no .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .arrow file directly in this folder; for sub-folders give a glob",
+        ),
         ("mixed", "files of several kinds (.json, .parquet)"),
     ],
 )
@@ -363,13 +369,13 @@ def test_reading_leaves_nothing_behind_and_changes_no_setting(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     before = are_progress_bars_disabled(), get_verbosity()
-    path = write_parquet(tmp_path / "a.parquet", tiny_pairs(3))
-    assert len(read(path)) == 3
-    examples = read_examples(files(path), ColumnsSpec(), needs_pairs=True, algorithm="selm")
-    assert len(list(islice(examples, 1))) == 1
-    assert list((tmp_path / "tmp").iterdir()), "the cache lives as long as the reading"
-    examples.close()  # type: ignore[attr-defined]
-    assert list((tmp_path / "tmp").iterdir()) == []
+    paths = [
+        WRITERS[kind](tmp_path / f"a.{kind}", [{"prompt": "a", "chosen": "b", "rejected": "c"}]) for kind in WRITERS
+    ]
+    for path in paths:
+        examples = read_examples(files(path), ColumnsSpec(), needs_pairs=True, algorithm="selm")
+        assert len(list(islice(examples, 1))) == 1
+        assert list((tmp_path / "tmp").iterdir()) == []
     assert (are_progress_bars_disabled(), get_verbosity()) == before
     assert capfd.readouterr() == ("", "")
 
@@ -422,6 +428,15 @@ def test_a_hub_dataset_in_the_hubs_cache_is_read_offline(tmp_path: Path, monkeyp
     assert examples[1].where == "owner/name[train_prefs], row 1 (counted from 0)"
     with pytest.raises(DatasetError, match=r"owner/name\[train\].*Should be one of \['train_prefs'\]"):
         from_hub("owner/name", "train", 2)
+
+
+def test_the_splits_of_a_hub_dataset_are_told_with_the_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_hubs_cache(tmp_path, "name", 2, monkeypatch)
+    found = survey(HubSource(kind="hub", name="owner/name", split="train_prefs"), ColumnsSpec())
+    assert (found.parts, found.splits, found.split) == (("owner/name[train_prefs]",), ("train_prefs",), "train_prefs")
+    assert found.unread == ()
 
 
 def test_hub_datasets_of_a_list_are_read_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,11 @@ def test_a_loss_that_stays_at_log_2_without_margins_is_flat() -> None:
     assert not flat_loss([LOG_2] * 20, [0.0] * 19 + [0.01])
 
 
+def test_the_loss_of_another_objective_is_flat_where_it_stays_too() -> None:
+    assert flat_loss([25.0] * 20, [0.0] * 20)  # ipo at beta 0.1
+    assert not flat_loss([25.0 - 0.1 * i for i in range(20)], [0.0] * 20)
+
+
 def test_length_has_run_away_when_it_grew_by_half_and_most_responses_are_cut() -> None:
     assert runaway_length([10.0, 12.0, 16.0], truncated=0.6)
     assert not runaway_length([10.0, 15.0], truncated=0.6)

@@ -8,6 +8,7 @@ from xpo_ray.errors import (
     JudgeFailed,
     JudgeUnreachable,
     LedgerMismatch,
+    NothingLearned,
     SpecError,
     TrainingDiverged,
 )
@@ -21,6 +22,7 @@ from xpo_ray.failures import lasting, run_error
         (TrainingDiverged("x"), "training_diverged", "user", True),
         (JudgeFailed("x"), "judge_failed", "user", True),
         (JudgeUnreachable("x"), "judge_unreachable", "system", False),
+        (NothingLearned("x"), "nothing_learned", "system", False),
         (CorruptArtifact("x"), "corrupt_artifact", "system", True),
         (LedgerMismatch("x"), "ledger_mismatch", "system", True),
         (ActorLost("x"), "actor_lost", "system", False),

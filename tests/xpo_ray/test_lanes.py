@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xpo_ray.lanes import Lanes
+from xpo_ray.lanes import MOST_WEIGHTS, Lanes
 
 CPU = torch.device("cpu")
 
@@ -78,9 +78,18 @@ def test_gradients_add_to_what_is_there() -> None:
 
 def test_work_is_dealt_out_by_size() -> None:
     shares = lanes(2).shares([8, 1, 7, 2, 6, 3])
-    assert [sorted(s) for s in shares] == [[0, 3, 5], [1, 2, 4]]  # 8 + 3 + 2 and 7 + 6 + 1
+    assert [sorted(s) for s in shares] == [[0, 1, 3, 5], [2, 4]]  # 8 + 3 + 2 + 1 and 7 + 6
     assert lanes(2).shares([5, 4, 3]) == [[0, 1, 2]]
     assert lanes(4).shares([]) == [[]]
+
+
+def test_a_long_answer_leaves_the_others_to_the_other_lane() -> None:
+    assert lanes(2).shares([100, 1100, 90, 120]) == [[1], [3, 0, 2]]
+
+
+def test_a_model_of_many_weights_has_one_lane() -> None:
+    assert Lanes(CPU, 4, weights=MOST_WEIGHTS).most == 4
+    assert Lanes(CPU, 4, weights=MOST_WEIGHTS + 1).most == 1
 
 
 def test_what_a_lane_raises_is_raised() -> None:

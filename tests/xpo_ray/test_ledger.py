@@ -31,10 +31,17 @@ def shard(logp: float = -1.0, reason: str | None = None, **changes: Any) -> pa.T
 def test_a_step_is_written_with_its_window_pairs_and_parent(tmp_path: Path) -> None:
     ledger = opened(tmp_path, 1)
     assert not ledger.enter(1, 1, "aa", None)
-    assert not ledger.enter(1, 2, "bb", "iteration-0000-step-000001")
+    assert not ledger.enter(1, 2, "bb", "iteration-0000-step-000001", skipped=True)
     assert written(tmp_path, 1) == [
-        {"iteration": 1, "step": 1, "pairs": "aa", "parent": None, "replay": False},
-        {"iteration": 1, "step": 2, "pairs": "bb", "parent": "iteration-0000-step-000001", "replay": False},
+        {"iteration": 1, "step": 1, "pairs": "aa", "parent": None, "replay": False, "skipped": False},
+        {
+            "iteration": 1,
+            "step": 2,
+            "pairs": "bb",
+            "parent": "iteration-0000-step-000001",
+            "replay": False,
+            "skipped": True,
+        },
     ]
 
 

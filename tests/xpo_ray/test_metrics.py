@@ -77,10 +77,46 @@ def test_entropy_is_the_mean_over_responses() -> None:
     assert values()["entropy"] == 2.5
 
 
-def test_kl_is_estimated_on_draws_whose_sampler_is_known() -> None:
+BOTH = frozenset({"policy", "reference"})
+
+
+def test_log_ratios_are_means_over_the_draws_that_are_trained_on() -> None:
     got = values()
-    assert got["kl/reference_policy"] == pytest.approx(((-5.0 + 6.0) + (-7.5 + 8.0)) / 2)
-    assert got["kl/policy_reference"] == pytest.approx(-3.0 + 4.0)
+    assert got["log_ratio/reference_draws"] == pytest.approx(((-5.0 + 6.0) + (-7.5 + 8.0)) / 2)
+    assert got["log_ratio/policy_draws"] == pytest.approx(-3.0 + 4.0)
+    assert not [name for name in got if name.startswith("kl/")]
+
+
+def kl_of(own: frozenset[str], *, whole: bool) -> dict[str, float]:
+    """KL from two prompts whose reference draws all carry the bonus, and whose policy draws are all trained on if `whole`."""
+    second = tables.pair(0, 1, 1) if whole else tables.tie(0, 1, 1)
+    made = [row | {"preference": second} if i == 1 else row for i, row in enumerate(rows()[:2])]
+    made[1]["reference_logps"][0] = -1.0 if whole else None
+    metrics = WindowMetrics(BETA, made, kl_of=own)
+    chosen = [e for row in made if (e := example(row)) is not None]
+    logps = ALL if not whole else out([-3.0, -6.0, -2.0, -8.0], [1.0] * 4, [3, 2, 2, 4])
+    pairs, comparators = pairs_of(chosen, logps.logp_S, logps.tokens_S)
+    loss = window_loss(DpoObjective(), BETA, KAPPA, pairs, comparators, pairs_total=2, comparators_total=2)
+    metrics.add(loss, pairs, comparators, logps, chosen)
+    return {name: value for name, value in metrics.values().items() if name.startswith("kl/")}
+
+
+def test_a_mean_log_ratio_is_a_kl_where_all_draws_are_trained_on_and_come_from_the_models_own_distribution() -> None:
+    assert kl_of(BOTH, whole=True) == pytest.approx({"kl/reference_policy": 0.75, "kl/policy_reference": 0.0})
+    assert set(kl_of(frozenset({"reference"}), whole=True)) == {"kl/reference_policy"}
+    assert kl_of(frozenset(), whole=True) == {}
+
+
+def test_over_the_judges_choice_among_the_draws_there_is_no_kl() -> None:
+    assert set(kl_of(BOTH, whole=False)) == {"kl/reference_policy"}
+
+
+def test_draws_that_are_empty_or_alike_are_seen() -> None:
+    made = rows()
+    for row in made:
+        row["candidates"][0]["text"] = " "
+    got = WindowMetrics(BETA, made).values()
+    assert (got["draws/count"], got["draws/empty_rate"], got["draws/distinct_rate"]) == (6.0, 0.5, 4 / 6)
 
 
 def test_draws_are_counted_over_all_prompts_dropped_ones_too() -> None:
@@ -114,17 +150,14 @@ def test_the_datasets_answers_are_no_draws() -> None:
     chosen = [e for row in offline if (e := example(row)) is not None]
     added(metrics, chosen, out([-3.0, -6.0], [1.0, 2.0], [2, 2]))
     got = metrics.values()
-    assert not [name for name in got if name.startswith(("kl/", "draws/", "logps/comparator"))]
+    assert not [name for name in got if name.startswith(("kl/", "log_ratio/", "draws/", "logps/comparator"))]
 
 
 def test_what_has_no_count_is_absent_from_an_empty_window() -> None:
     got = WindowMetrics(BETA, []).values()
     assert got == {
-        "loss": 0.0,
-        "loss/preference": 0.0,
-        "loss/bonus": 0.0,
         "tokens": 0.0,
-        "grad_norm": 0.0,
+        "skipped": 1.0,
         "pairs": 0.0,
         "tie_rate": 0.0,
         "drop_rate": 0.0,

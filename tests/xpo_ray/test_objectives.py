@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -97,7 +98,7 @@ def slow_loss(objective: ObjectiveSpec, beta: float, row: tuple[float, ...]) -> 
         "hinge": lambda: max(0.0, 1 - beta * z),
         "ln_dpo": lambda: -math.log(sigmoid(beta * mean)),
         "dpop": lambda: -math.log(sigmoid(beta * (z - 50 * max(0.0, -delta_w)))),
-        "rpo_sft": lambda: -math.log(sigmoid(beta * z)) - 0.005 * logp_w,
+        "rpo_sft": lambda: -math.log(sigmoid(beta * z)) - 0.005 * beta * logp_w,
         "discopop": lambda: (1 - m) * -math.log(sigmoid(beta * z)) + m * math.exp(-beta * z),
         "sppo": lambda: 0.5 * ((delta_w - (wins_w - 0.5) / beta) ** 2 + (delta_l - (wins_l - 0.5) / beta) ** 2),
     }
@@ -128,7 +129,7 @@ def whole(
         (LN_DPO, HAND, math.log(1 + math.exp(-0.07))),
         (DPOP, HAND, math.log(1 + math.exp(-0.3))),
         (DPOP, FALLING, math.log(1 + math.exp(4.5))),
-        (RPO_SFT, HAND, math.log(1 + math.exp(-0.3)) + 0.05),
+        (RPO_SFT, HAND, math.log(1 + math.exp(-0.3)) + 0.005 * 0.1 * 10),
         (DISCOPOP, HAND, 0.0024726 * 0.5543552 + 0.9975274 * 0.7408182),
         (SPPO, HAND, 0.5 * ((2 - 3) ** 2 + (-1 + 2) ** 2)),
     ],
@@ -338,7 +339,7 @@ def test_metrics_are_sums_over_the_pairs_that_count() -> None:
     level = (-3.0, -7.0, -3.0, -7.0, 4.0, 5.0, 1.0, 1.0, 0.5, 0.5)
     lost = (-13.0, -9.0, -12.0, -10.0, 4.0, 5.0, 1.0, 1.0, 0.5, 0.5)
     tie = (-99.0, -98.0, -97.0, math.nan, 4.0, 5.0, 0.5, 0.0, 0.5, 0.5)
-    assert pair_metrics(0.1, make_pairs(HAND, level, lost, tie)) == pytest.approx(
+    assert pair_metrics(0.1, make_pairs(HAND, level, lost, tie), "float32") == pytest.approx(
         {
             "rewards/chosen": 0.1 * (2 + 0 - 1),
             "rewards/rejected": 0.1 * (-1 + 0 + 1),
@@ -351,18 +352,37 @@ def test_metrics_are_sums_over_the_pairs_that_count() -> None:
     )
 
 
+def shifted(by: float, size: float = -100.0) -> Pairs:
+    """A pair of four equal log-probs, of which chosen's is moved."""
+    return make_pairs((size + by, size, size, size, 4.0, 5.0, 1.0, 1.0, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(("dtype", "within", "beyond"), [("float32", 1e-4, 1e-3), ("bfloat16", 0.2, 1.0)])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_difference_of_log_probs_within_the_rounding_of_their_dtype_is_ranked_half_right(
+    dtype: Literal["float32", "bfloat16"], within: float, beyond: float, sign: float
+) -> None:
+    assert pair_metrics(0.1, shifted(sign * within), dtype)["rewards/accuracies"] == 0.5
+    assert pair_metrics(0.1, shifted(sign * beyond), dtype)["rewards/accuracies"] == (1.0 if sign > 0 else 0.0)
+
+
+def test_what_counts_as_rounding_grows_with_the_size_of_the_log_probs() -> None:
+    assert pair_metrics(0.1, shifted(1e-4, size=-1.0), "float32")["rewards/accuracies"] == 1.0
+    assert pair_metrics(0.1, shifted(5e-4, size=-1000.0), "float32")["rewards/accuracies"] == 0.5
+
+
 def test_metrics_of_micro_batches_add_up_to_those_of_the_window() -> None:
     rng = random.Random(7)
     rows = [random_row(rng, weight=float(i % 3 > 0)) for i in range(6)]
-    parts = [pair_metrics(0.1, make_pairs(*rows[start:stop])) for start, stop in ((0, 1), (1, 4), (4, 6))]
-    whole_window = pair_metrics(0.1, make_pairs(*rows))
+    parts = [pair_metrics(0.1, make_pairs(*rows[start:stop]), "float32") for start, stop in ((0, 1), (1, 4), (4, 6))]
+    whole_window = pair_metrics(0.1, make_pairs(*rows), "float32")
     assert whole_window["count"] == 4
     assert {name: sum(part[name] for part in parts) for name in whole_window} == pytest.approx(whole_window)
 
 
 def test_metrics_of_a_window_without_pairs_are_zero_sums_of_zero_pairs() -> None:
     tie = (*HAND[:7], 0.0, *HAND[8:])
-    assert set(pair_metrics(0.1, make_pairs(tie)).values()) == {0.0}
+    assert set(pair_metrics(0.1, make_pairs(tie), "float32").values()) == {0.0}
 
 
 def test_columns_of_different_length_are_refused() -> None:

@@ -214,6 +214,12 @@ def test_a_micro_batch_of_each_lane_holds_one_prompts_responses_at_least(
     assert trainer.parts["logits"] == lanes * one
 
 
+def test_a_large_model_is_trained_in_one_lane(folder: Path) -> None:
+    made = spec(folder, SELM, training={"batch_size": 64}, resources={"trainer_threads": 2})
+    assert memory.lanes_of_training(made, 8, lanes.MOST_WEIGHTS) == 2
+    assert memory.lanes_of_training(made, 8, lanes.MOST_WEIGHTS + 1) == 1
+
+
 def parts(folder: Path, algorithm: dict[str, Any] = SELM, **sections: Any) -> dict[str, dict[str, int]]:
     """The parts of every role's memory."""
     return {r.role: r.parts for r in plan(spec(folder, algorithm, **sections)).roles}
@@ -608,3 +614,4 @@ def test_a_remote_judge_is_a_small_process(folder: Path) -> None:
 
 def test_numbers_of_modules_that_need_torch_are_the_plans_own() -> None:
     assert (memory.MOST_PACKED, memory.LEAST_LANE) == (linear.MOST_PACKED, lanes.LEAST_EACH)
+    assert memory.MOST_LANED == lanes.MOST_WEIGHTS

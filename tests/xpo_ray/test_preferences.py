@@ -413,3 +413,30 @@ def test_an_empty_shard_stays_empty(pairing: Pairing, ties: Any) -> None:
     out = prefer(CANDIDATES.empty_table(), [], row, tie_margin=0.0, seed=0, iteration=1)
     assert out.schema.equals(PREFERENCES)
     assert shard_counts(out) == Counts(0, 0, 0, 0, 0)
+
+
+def computed(*scores: float | None) -> Judgement:
+    """By a judge whose scores are sure up to a thousandth of their size."""
+    return Judgement("rm", scores=scores, rounding=1e-3)
+
+
+def test_a_difference_within_the_judges_own_rounding_is_a_tie_and_one_beyond_is_none() -> None:
+    assert judged(computed(1.0, 1.0009), origins=draws(2)).outcome == "tie"
+    assert judged(computed(1.0, 1.01), origins=draws(2)).outcome == "pair"
+    assert judged(computed(100.0, 100.09), origins=draws(2)).outcome == "tie"
+    assert judged(by_scores(1.0, 1.0009), origins=draws(2)).outcome == "pair"
+
+
+def test_best_and_worst_up_to_rounding_follow_the_order_of_candidates() -> None:
+    assert indices(judged(computed(1.0, 1.0005, 0.0, 0.0005), origins=draws(4))) == (0, 3)
+    assert indices(judged(computed(0.0, 0.0006, 0.0012), origins=draws(3))) == (
+        1,
+        0,
+    )  # each is equal to its neighbour alone
+    assert indices(judged(computed(1.0, 1.0005), origins=draws(2))) == (0, 1)
+
+
+def test_the_rounding_that_was_used_is_recorded_with_the_judgement() -> None:
+    shard = table([candidate("policy", "a"), candidate("reference", "b")])
+    made = prefer(shard, [computed(1.0, 2.0)], SELM, tie_margin=0.0, seed=0, iteration=1)
+    assert made["judgement"].to_pylist()[0]["rounding"] == 1e-3

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.tiny import CHAT_TEMPLATE, tiny_pairs, tiny_tokenizer, write_parquet
+from tests.tiny import CHAT_TEMPLATE, END, tiny_pairs, tiny_tokenizer, write_parquet
 from xpo_ray.chat import Chat
 from xpo_ray.datasets import Example, read_examples
 from xpo_ray.errors import DatasetError, ModelError, SpecError
@@ -124,6 +124,39 @@ def test_a_template_that_fails_names_the_row() -> None:
     assert tokenise([example("one")], bare, data()).read == 1
     with pytest.raises(ModelError, match=r"here, row 0: bare: the tokenizer has no chat template"):
         tokenise([example("one", conversational=True)], bare, data())
+
+
+def no_system(**settings: Any) -> tuple[Chat, list[Example]]:
+    """A template that refuses system turns, as Gemma's does, and rows of which the second has one."""
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    system = (Message(role="system", content="Be brief."), Message(role="user", content="two"))
+    rows = [example("one"), example("two", prompt=system, where="here, row 1"), example("three")]
+    return Chat(tiny_tokenizer(), name="m", template=refuses + CHAT_TEMPLATE, **settings), rows
+
+
+def test_a_row_that_the_template_refuses_is_named() -> None:
+    chat, rows = no_system()
+    with pytest.raises(
+        ModelError, match=r"here, row 1: m: the chat template failed on turns of system, user: .*no system"
+    ):
+        tokenise(rows, chat, data())
+
+
+def test_rows_that_the_template_refuses_are_left_out_and_counted_where_asked() -> None:
+    chat, rows = no_system()
+    prompts = tokenise(rows, chat, data(invalid_rows="drop"))
+    assert prompts.table["row"].to_pylist() == [0, 2]
+    assert (prompts.read, prompts.invalid_rows) == (3, 1)
+    with pytest.raises(
+        DatasetError, match=r"1 refused by the chat template, the first: here, row 1: .*no system turns"
+    ):
+        tokenise(rows[1:2], chat, data(invalid_rows="drop"))
+
+
+def test_judges_see_dataset_answers_as_they_see_draws(chat: Chat) -> None:
+    [row] = tokenise([example("q", f"Yes.{END}", f"No.{END}\n")], chat, data()).table.to_pylist()
+    assert (row["chosen"], row["rejected"]) == ("Yes.", "No.")
+    assert row["chosen_ids"].count(chat.eos_id) == 1
 
 
 def test_the_fingerprint_depends_on_content_alone(chat: Chat) -> None:

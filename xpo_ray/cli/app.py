@@ -12,7 +12,7 @@ from rich.console import Console
 from xpo_ray.cli import datasets, keys, models, runs
 from xpo_ray.cli.options import Cpus, Follow, Gpus, MemoryGib, Notes, Priority, RunId
 from xpo_ray.cli.plain_text import plain
-from xpo_ray.errors import JudgeUnreachable, RunFailed, UserError, XpoRayError
+from xpo_ray.errors import NeedsAttention, RunFailed, SpecError, UserError, XpoRayError
 
 app = typer.Typer(
     add_completion=False,
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _head(error: XpoRayError) -> str:
-    if isinstance(error, JudgeUnreachable):
+    if isinstance(error, NeedsAttention):
         return "the run is paused, go on with --resume"
     return "the run failed" if isinstance(error, RunFailed) else "error"
 
@@ -85,6 +85,9 @@ def validate(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read, check and tokenise every row; rehearse the model.")
     ] = False,
+    show_tokens: Annotated[
+        bool, typer.Option("--show-tokens", help="With --deep: the first prompt and pair token by token.")
+    ] = False,
     rows: Annotated[
         int | None, typer.Option(help="Plan with so many rows, where only a download would tell.", min=1)
     ] = None,
@@ -100,7 +103,11 @@ def validate(
     _quiet_libraries()
     spec, folder = _load(spec_file, overrides), spec_file.resolve().parent
     there = Elsewhere(gpus, gpu_memory_gib)
-    validate_and_show(spec, folder, deep=deep, as_json=as_json, known_rows=rows, elsewhere=there)
+    if show_tokens and not deep:
+        raise SpecError("--show-tokens shows what --deep reads; give both")
+    validate_and_show(
+        spec, folder, deep=deep, as_json=as_json, known_rows=rows, elsewhere=there, show_tokens=show_tokens
+    )
 
 
 @app.command()
@@ -128,12 +135,15 @@ def report(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="New or empty folder for all that the demo makes.")] = Path("demo-out"),
+    compare: Annotated[
+        bool, typer.Option("--compare", help="DPO, iterative DPO and SELM from a small base, in a made-up world.")
+    ] = False,
 ) -> None:
-    """Train a small model, then DPO, iterative DPO and SELM from it, and compare. Nothing is downloaded; about 4 minutes."""
+    """SELM on SmolLM2-135M-Instruct, where `make real-model` has fetched it, else --compare. About 5 minutes; no GPU."""
     from xpo_ray.cli.demonstration import run_demo
 
     _quiet_libraries()
-    run_demo(output)
+    run_demo(output, compare=compare)
 
 
 Several = list[str] | None

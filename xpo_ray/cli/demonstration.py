@@ -1,131 +1,122 @@
-"""`xpo-ray demo`: a world of its own, a small base model, then DPO, iterative DPO and SELM from it on a real Ray."""
+"""`xpo-ray demo`: SELM on SmolLM2-135M-Instruct where it was fetched, else the comparison in a made-up world.
 
-import json
+Answers before and after stand side by side, with the words in colour that the judge went by.
+"""
+
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from xpo_ray.cli.foreground import prepared_run, run_prepared
-from xpo_ray.cli.terminal import EVALUATION_COLUMNS, Terminal, evaluation_cells, plain_table
-from xpo_ray.demo.recipes import ALGORITHMS, demo_spec
+from xpo_ray.cli.demo_runs import one_ray, run_one
+from xpo_ray.cli.plain_text import line
+from xpo_ray.cli.terminal import evaluation_table
+from xpo_ray.demo.questions import write_questions
+from xpo_ray.demo.real_model import NAME, cached_model
+from xpo_ray.demo.recipes import real_spec
 from xpo_ray.errors import OutputError
-from xpo_ray.report import write_report
 from xpo_ray.results import Result
-from xpo_ray.spec.loading import resolve
 
-SHOWN = 3
+SHOWN = 5
 
 
-def run_demo(output: Path) -> None:
-    """Everything from an empty folder to a table; each run's folder is an ordinary run that `xpo-ray run` could have made."""
+def run_demo(output: Path, *, compare: bool) -> None:
+    """Everything from an empty folder to answers before and after. Raises OutputError where the folder is not empty."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output} is not empty; give a new folder with --output, or delete it")
     console = Console()
     started = time.monotonic()
+    model = None if compare else real_model(console)
     output.mkdir(parents=True, exist_ok=True)
-    _make_base(console, output)
-    with _ray(console):
-        results = {name: _run(console, output, name) for name in ALGORITHMS}
-    console.print(_table(results))
-    console.print(
-        "[dim]± is half of a 95 % interval. One seed ranks no algorithms: see the README for what is claimed.[/]\n"
-    )
-    _show_samples(console, results)
-    for name, result in results.items():
-        console.print(f"{name:>14}: {result.model}", soft_wrap=True, highlight=False)
-    report = write_report(results["selm"].root, against=results["dpo"].root)
-    console.print(f"{'report':>14}: {report}", soft_wrap=True, highlight=False)
+    if model is None:
+        from xpo_ray.cli.comparison import compare as compare_in_made_up_world
+
+        compare_in_made_up_world(console, output)
+    else:
+        _improve(console, output, model)
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 
-def _make_base(console: Console, output: Path) -> None:
-    console.print("[bold]1. A world and a base model[/] (nothing is downloaded)")
-    columns = (TextColumn("{task.description:>12}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        task = bars.add_task("train base", total=None)
-        from xpo_ray.demo.base_model import train_base
-        from xpo_ray.demo.world import write_world
+def real_model(console: Console) -> Path | None:
+    """The model's folder; None, and a line that says why, where the demo on it cannot be run."""
+    from importlib.util import find_spec
 
-        world = write_world(output)
-        train_base(output, world, progress=lambda done, total: bars.update(task, completed=done, total=total))
-
-
-@contextmanager
-def _ray(console: Console) -> Iterator[None]:
-    """One Ray with its dashboard for the three runs."""
-    from xpo_ray.actors.placement import connect
-    from xpo_ray.spec.training import ResourcesSpec
-
-    with console.status("starting Ray"):
-        cluster = connect(ResourcesSpec(), "demo")
-    console.print(f"\n[bold]2. Three runs on Ray[/], dashboard at {cluster.dashboard}", highlight=False, soft_wrap=True)
-    try:
-        yield
-    finally:
-        cluster.close()
+    model = cached_model()
+    if model is None:
+        missing = f"{NAME} was not fetched (`make real-model` or `python -m xpo_ray.demo.real_model` does it)"
+    elif find_spec("vaderSentiment") is None:
+        missing = 'its judge is not installed (`pip install "xpo-ray[demo]"`)'
+    else:
+        return model
+    console.print(f"[yellow]No demo on a real model:[/] {missing}; here is the comparison in a made-up world.")
+    return None
 
 
-def _run(console: Console, output: Path, name: str) -> Result:
-    raw = demo_spec(name)
-    (output / f"{name}.yaml").write_text(_as_yaml(raw), encoding="utf-8")
-    prepared = prepared_run(resolve(json.loads(json.dumps(raw)), (), output.resolve()), output.resolve())
-    with Terminal(console, name) as terminal:
-        return run_prepared(prepared, resume=False, reporter=terminal)
+def _improve(console: Console, output: Path, model: Path) -> None:
+    console.print(f"[bold]1. {NAME}[/], a public model of 135 million parameters, in {model}", soft_wrap=True)
+    console.print(
+        "SELM trains it on questions of everyday life. The judge counts how positive the words of an answer are, and nothing "
+        "else: the answers become more cheerful, not more correct."
+    )
+    train, held_out = write_questions(output)
+    spec = real_spec(model)
+    with one_ray(console, f"2. SELM: {train} questions with two answers each, {held_out} held-out questions"):
+        result = run_one(console, output, spec)
+    console.print(evaluation_table("3. Before and after", result.evaluation))
+    console.print(_verdict(result), highlight=False)
+    console.print(
+        f"\n[bold]4. The first {SHOWN} held-out questions[/], answers cut at {spec['sampling']['max_new_tokens']} tokens; in "
+        "[green]green[/] and [red]red[/] the words that the judge counts for and against an answer\n"
+    )
+    for before, after in _answers(result)[:SHOWN]:
+        console.print(side_by_side(before, after), "")
+    for name, path in {
+        "model": result.model,
+        "spec": output / "selm.yaml",
+        "report": result.root / "report.html",
+    }.items():
+        console.print(f"{name:>14}: {path}", soft_wrap=True, highlight=False)
 
 
-def _as_yaml(raw: dict[str, Any]) -> str:
-    import yaml
+def _verdict(result: Result) -> str:
+    last = result.evaluation[max(result.evaluation)]
+    gain, low, high, prompts = (last[name] for name in ("gain", "gain/low", "gain/high", "prompts"))
+    if gain is None or low is None or high is None or prompts is None:
+        return "The held-out answers were not judged."
+    return (
+        f"[bold]Gain in positivity: {gain:+.2f}[/], 95 % interval {low:+.2f} to {high:+.2f}: the mean of after − before over "
+        f"the same {prompts:.0f} questions, ± 1.96 standard errors of these differences."
+    )
 
-    text: str = yaml.safe_dump(raw, sort_keys=False)
-    return text
+
+def _answers(result: Result) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rows of samples.parquet: the base's and the result's for each held-out question."""
+    rows = pq.read_table(result.root / "samples.parquet").to_pylist()
+    first, last = ([row for row in rows if row["iteration"] == t] for t in (0, max(result.evaluation)))
+    return list(zip(first, last, strict=True))
 
 
-def _table(results: dict[str, Result]) -> Table:
-    table = plain_table("3. Held-out prompts")
-    table.add_column("algorithm", no_wrap=True)
-    table.add_column("after", no_wrap=True, justify="right")
-    shown = [name for name in EVALUATION_COLUMNS if name not in HIDDEN]
-    for name in shown:
-        table.add_column(name, justify="right", no_wrap=True)
-    base = next(iter(results.values())).evaluation[0]
-    table.add_row("base", "", *_cells(base))
-    for name, result in results.items():
-        table.add_section()
-        for t, metrics in sorted(result.evaluation.items()):
-            if t > 0:
-                table.add_row(name if t == 1 else "", str(t), *_cells(metrics))
+def side_by_side(before: dict[str, Any], after: dict[str, Any]) -> Table:
+    """A question above its two answers, each with its score."""
+    question = line(before["prompt"][-1]["content"])
+    table = Table(title=question, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), expand=True)
+    for name, row in (("before", before), ("after", after)):
+        score = "" if row["score"] is None else f" {row['score']:+.2f}"
+        table.add_column(f"{name}{score}", header_style="dim", ratio=1)
+    table.add_row(coloured(before["response"]), coloured(after["response"]))
     return table
 
 
-HIDDEN = ("vs prev", "ended", "acc.")
+def coloured(response: str) -> Text:
+    """The response with its positive words in green and its negative ones in red, as the judge's list has them."""
+    from xpo_ray.demo.positivity import telling
 
-
-def _cells(metrics: dict[str, float | None]) -> list[str]:
-    return [
-        cell for name, cell in zip(EVALUATION_COLUMNS, evaluation_cells(metrics), strict=True) if name not in HIDDEN
-    ]
-
-
-def _show_samples(console: Console, results: dict[str, Result]) -> None:
-    """Held-out prompts with the base's answer and each result's."""
-    console.print("[bold]4. Answers before and after[/]")
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for name, result in results.items():
-        rows = pq.read_table(result.root / "samples.parquet").to_pylist()
-        answers["base"] = [r for r in rows if r["iteration"] == 0]
-        answers[name] = [r for r in rows if r["iteration"] == max(result.evaluation)]
-    for i in range(SHOWN):
-        question = answers["base"][i]["prompt"][-1]["content"]
-        console.print(f"\n[bold]{escape(question)}[/]", highlight=False)
-        for name, rows in answers.items():
-            score = rows[i]["score"]
-            console.print(f"{name:>14} [dim]{score:+.2f}[/]  {escape(rows[i]['response'])}", highlight=False)
-    console.print()
+    text = Text(line(response))
+    for word, valence in telling(response).items():
+        text.highlight_regex(rf"(?i)(?<!\w){re.escape(word)}(?!\w)", "green" if valence > 0 else "red")
+    return text

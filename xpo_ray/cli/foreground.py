@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from xpo_ray.attempts import check_output
+from xpo_ray.cli.plain_text import tell_aside
 from xpo_ray.cli.profiling import show_profile
 from xpo_ray.cli.terminal import EventLines, Terminal, evaluation_table
+from xpo_ray.gguf_files import with_safetensors
 from xpo_ray.reporting import Reporter
 from xpo_ray.results import Result
 from xpo_ray.spec.run import RunSpec
@@ -52,11 +54,13 @@ def run_spec(spec: RunSpec, folder: Path, *, resume: bool, reporter: Reporter, p
 
 
 def prepared_run(spec: RunSpec, folder: Path) -> "Prepared":
-    """Read and check everything that the run needs; writes nothing. A run that cannot fit on this machine is refused before a
+    """Read and check everything that the run needs; writes nothing, but for a GGUF its safetensors in the
+    user's cache. A run that cannot fit on this machine is refused before a
     row is read; of another cluster nothing is known yet."""
     from xpo_ray.plan import check_fits, machine_of
     from xpo_ray.preparation import prepare
 
+    spec = with_safetensors(spec, tell_aside)
     if spec.resources.ray_address is None:
         check_fits(spec, machine_of(spec))
     return prepare(spec, folder)

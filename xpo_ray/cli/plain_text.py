@@ -4,6 +4,7 @@ Every command that shows what a service, a model or a user wrote sends it throug
 """
 
 import re
+import sys
 import unicodedata
 from typing import Any
 
@@ -19,6 +20,11 @@ TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u206
 def plain(text: object) -> str:
     """The text without control characters; where one stood, stands U+FFFD."""
     return "".join(c if c in KEPT or _harmless(c) else "\ufffd" for c in str(text))
+
+
+def tell_aside(text: str) -> None:
+    """Say something that is no part of a command's answer, on standard error."""
+    print(plain(text), file=sys.stderr)
 
 
 def uncoloured(text: str) -> str:

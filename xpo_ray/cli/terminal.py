@@ -144,7 +144,7 @@ class Terminal:
 
     def _step(self, event: StepDone) -> None:
         m = event.metrics
-        note = f"loss {m['loss']:.4f}"
+        note = f"loss {m['loss']:.4f}" if "loss" in m else "skipped: no pair in the window"
         if "rewards/accuracies" in m:
             note += f", accuracy {m['rewards/accuracies']:.2f}, margin {m['rewards/margins']:.3f}"
         self.progress.update(self._bars["steps"], completed=event.step, note=note)

@@ -14,9 +14,12 @@ from rich.syntax import Syntax
 
 from xpo_ray.algorithms import row_of_iteration
 from xpo_ray.attempts import check_output
+from xpo_ray.cli.plain_text import tell_aside
+from xpo_ray.cli.showing_data import compared, sentences, surveyed
 from xpo_ray.exports.checks import check_exports
+from xpo_ray.gguf_files import with_safetensors
 from xpo_ray.judges.checks import check_judges
-from xpo_ray.model_checks import Remarks, check_model
+from xpo_ray.model_checks import Warnings, check_model
 from xpo_ray.plan import machine_of, plan, render
 from xpo_ray.spec.run import RunSpec, at_iteration
 
@@ -30,26 +33,32 @@ class Elsewhere:
 
 
 def validate_and_show(
-    spec: RunSpec, folder: Path, *, deep: bool, as_json: bool, known_rows: int | None, elsewhere: Elsewhere
+    spec: RunSpec,
+    folder: Path,
+    *,
+    deep: bool,
+    as_json: bool,
+    known_rows: int | None,
+    elsewhere: Elsewhere,
+    show_tokens: bool = False,
 ) -> None:
     """Print what the run will do, or raise the UserError that would stop it: of a run that does not fit, behind its plan.
     `known_rows` as in `plan`."""
     check_output(Path(spec.output.path), None, resume=True)
     check_exports(spec.exports)
-    remarks = check_model(spec)
+    spec = with_safetensors(spec, tell_aside)
+    warnings = check_model(spec)
     planned = plan(spec, known_rows, machine_of(spec).with_gpus(elsewhere.gpus, elsewhere.gpu_memory_gib))
     check_judges(spec, folder)
-    rows, remarks = _checked_rows(spec, folder) if deep else (None, remarks)
+    data = surveyed(spec, hub=deep)
+    rows: dict[str, Any] | None = None
+    if deep:
+        rows, said, warnings = _checked_rows(spec, folder)
+        data |= said
     if as_json:
         planned.check()
-        told = {
-            "spec": _plain(spec),
-            "kappa": kappas(spec),
-            "plan": planned.to_json(),
-            "rows": rows,
-            "warnings": remarks,
-        }
-        print(json.dumps(told, indent=2))
+        out = {"spec": _plain(spec), "kappa": kappas(spec), "plan": planned.to_json(), "rows": rows, "data": data}
+        print(json.dumps(out | {"warnings": warnings}, indent=2))
         return
     console = Console()
     text = yaml.safe_dump(_plain(spec), sort_keys=False, allow_unicode=True, width=100)
@@ -58,7 +67,8 @@ def validate_and_show(
     console.print(render(planned))
     if rows is not None:
         console.print(_sentence(rows), highlight=False)
-    for message in remarks.values():
+    console.print("\n".join(sentences(data, tokens=show_tokens)), highlight=False, markup=False)
+    for message in warnings.values():
         console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
     planned.check()
     console.print("[green]valid[/]")
@@ -70,13 +80,15 @@ def kappas(spec: RunSpec) -> list[float]:
     return values[:1] if len(set(values)) == 1 else values
 
 
-def _checked_rows(spec: RunSpec, folder: Path) -> tuple[dict[str, Any], Remarks]:
+def _checked_rows(spec: RunSpec, folder: Path) -> tuple[dict[str, Any], dict[str, Any], Warnings]:
+    """Counts of what was read, what the rows say of each other, and what is to be warned of."""
     from xpo_ray.preparation import prepare
 
     prepared = prepare(spec, folder)
     sets = {"source": prepared.prompts, "evaluation": prepared.held_out}
     counts: dict[str, Any] = {name: s.counts() for name, s in sets.items() if s is not None}
-    return counts | {"steps": prepared.schedule.total_steps()}, prepared.remarks
+    chat = {"end_of_turn": prepared.record["chat"]["end_of_turn"]}
+    return counts | {"steps": prepared.schedule.total_steps()} | chat, compared(prepared), prepared.warnings
 
 
 def _sentence(rows: dict[str, Any]) -> str:
@@ -85,7 +97,8 @@ def _sentence(rows: dict[str, Any]) -> str:
         for name, counts in rows.items()
         if isinstance(counts, dict)
     ]
-    return "\n".join([*lines, f"optimizer steps: {rows['steps']}"])
+    lines += [f"answers end with {rows['end_of_turn']!r}", f"optimizer steps: {rows['steps']}"]
+    return "\n".join(lines)
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Which files a dataset's path names, of what kind they are, and how many rows they hold. Loads no library of datasets.
+"""Which files a dataset's path names, and of what kind they are. Loads no library of datasets and reads no rows.
 
-The reader walks these files; the plan counts their rows from metadata alone.
+The reader walks these files, the plan counts their rows, and the service hashes and uploads them.
 """
 
-import csv
 import difflib
 import glob
 import json
@@ -11,15 +10,30 @@ from pathlib import Path
 
 from xpo_ray.errors import DatasetError
 
-KINDS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
-MAX_COUNTED_JSON_BYTES = 50_000_000
-"""A JSON array has no lines to count; larger ones are not parsed for their number of rows."""
+KINDS = {
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".arrow": "arrow",
+}
+PACKED = (".gz", ".zst", ".bz2")
+"""Behind the extension of a text file: it is decompressed while it is read."""
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
+}
+"""The split that the first word of a file's name stands for."""
 
 
 def data_files(path: str | tuple[str, ...]) -> list[Path]:
     """The files that a path names: entries in their order, a folder's or glob's files sorted, each file once.
 
-    A folder stands for the files directly in it, which must be of one kind. Raises DatasetError.
+    A folder stands for the files directly in it, which must be of one kind and one split, or for the dataset that
+    `Dataset.save_to_disk` wrote there. Raises DatasetError.
     """
     entries = (path,) if isinstance(path, str) else path
     files = list(dict.fromkeys(file for entry in entries for file in _expand(entry)))
@@ -29,13 +43,27 @@ def data_files(path: str | tuple[str, ...]) -> list[Path]:
 
 
 def kind_of(file: Path) -> str:
-    """parquet, json or csv, by the file's extension. Raises DatasetError."""
-    kind = KINDS.get(file.suffix.lower())
+    """parquet, arrow, json or csv, by the file's extension. Raises DatasetError."""
+    kind = _kind(file)
     if kind is None:
         raise DatasetError(
-            f"{file}: unknown extension {file.suffix!r}; known are {', '.join(KINDS)} (decompress or convert the file)"
+            f"{file}: unknown extension {file.suffix!r}; known are {', '.join(KINDS)}, text files also with "
+            f"{', '.join(PACKED)} behind it (decompress or convert the file)"
         )
     return kind
+
+
+def saved_splits(folder: Path) -> list[str]:
+    """The splits of a `DatasetDict` that was saved into a folder; none where there is no such dataset."""
+    file = folder / "dataset_dict.json"
+    return [Path(str(split)).name for split in _listed(file, "splits")] if file.is_file() else []
+
+
+def _kind(file: Path) -> str | None:
+    suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
+    packed = bool(suffixes) and suffixes[-1] in PACKED
+    kind = KINDS.get((suffixes[:-1] if packed else suffixes or [""])[-1]) if suffixes[packed:] else None
+    return None if packed and kind in ("parquet", "arrow") else kind
 
 
 def _expand(entry: str) -> list[Path]:
@@ -56,19 +84,75 @@ def _expand(entry: str) -> list[Path]:
 
 
 def _folder(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in KINDS)
+    if (folder / "dataset_dict.json").is_file():
+        return _saved(folder / _only_split(folder))
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return _saved(folder)
+    files = sorted(f for f in folder.iterdir() if f.is_file() and _kind(f) is not None)
     if not files:
         raise DatasetError(
             f"{folder}: no {', '.join(KINDS)} file directly in this folder; for sub-folders give a glob such as "
             f"{folder}/**/*.parquet"
         )
-    suffixes = sorted({f.suffix.lower() for f in files})
-    if len({KINDS[s] for s in suffixes}) > 1:
+    kinds = {_kind(f): "".join(f.suffixes[-2:] if f.suffix.lower() in PACKED else f.suffixes[-1:]) for f in files}
+    if len(kinds) > 1:
+        suffixes = sorted(kinds.values())
         raise DatasetError(
             f"{folder}: holds files of several kinds ({', '.join(suffixes)}), and one may be no data; "
             f"say which with a glob such as {folder}/*{suffixes[0]}"
         )
+    _check_one_split(folder, files)
     return files
+
+
+def _check_one_split(folder: Path, files: list[Path]) -> None:
+    """Refuse a folder whose file names say train and test: both would be trained on."""
+    first: dict[str, Path] = {}
+    for file in files:
+        word = file.name.replace("-", ".").replace("_", ".").split(".")[0]
+        if word.lower() in SPLITS:
+            first.setdefault(SPLITS[word.lower()], file)
+    if len(first) > 1:
+        named = next(iter(first.values())).name
+        word = named.replace("-", ".").replace("_", ".").split(".")[0]
+        raise DatasetError(
+            f"{folder}: holds files of several splits ({', '.join(f.name for f in first.values())}), which would be read as "
+            f"one; say which with a glob such as {folder}/{word}*"
+        )
+
+
+def _only_split(folder: Path) -> str:
+    splits = saved_splits(folder)
+    if len(splits) == 1:
+        return splits[0]
+    if not splits:
+        raise DatasetError(f"{folder / 'dataset_dict.json'}: names no splits; save the dataset anew")
+    raise DatasetError(
+        f"{folder}: a DatasetDict with the splits {', '.join(splits)}; say which, such as path: {folder / splits[0]}"
+    )
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The Arrow files of what `Dataset.save_to_disk` wrote, in the order of its rows."""
+    state = folder / "state.json"
+    names = [item.get("filename") if isinstance(item, dict) else None for item in _listed(state, "_data_files")]
+    files = [folder / Path(name).name for name in names if isinstance(name, str)]
+    missing = next((file for file in files if not file.is_file()), None)
+    if not files or len(files) < len(names) or missing is not None:
+        raise DatasetError(
+            f"{missing or state}: missing or damaged; copy the whole folder of save_to_disk, or save it anew"
+        )
+    return files
+
+
+def _listed(file: Path, key: str) -> list[object]:
+    """A list in a JSON file; empty where it is not there."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{file}: cannot be read: {error}; copy the whole folder of save_to_disk") from error
+    value = content.get(key) if isinstance(content, dict) else None
+    return value if isinstance(value, list) else []
 
 
 def _nearest(path: Path) -> str:
@@ -76,92 +160,3 @@ def _nearest(path: Path) -> str:
         return ""
     near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def count_rows(file: Path) -> int | None:
-    """Rows of a file from metadata or a count of its records; for lines of JSON an upper bound.
-
-    None for a JSON array over 50 MB. Raises DatasetError for a file that cannot be read.
-    """
-    try:
-        match kind_of(file):
-            case "parquet":
-                return _parquet_rows(file)
-            case "csv":
-                return len(csv_shape(file)[1])
-            case _:
-                return _json_rows(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: cannot be read: {error}") from error
-
-
-def _parquet_rows(file: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return int(pq.read_metadata(file).num_rows)
-    except pa.ArrowException as error:
-        raise DatasetError(f"{file}: not a Parquet file, or damaged: {error}; write it anew") from error
-
-
-def csv_shape(file: Path) -> tuple[list[str], list[int]]:
-    """Column names of a CSV file, and the number of fields of each row; blank lines are no rows. Raises DatasetError."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        records = (record for record in csv.reader(lines) if record)
-        try:
-            return next(records, []), [len(record) for record in records]
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"{file}: not UTF-8: {error}; write the file as UTF-8") from error
-        except csv.Error as error:
-            raise DatasetError(f"{file}: not CSV: {error}; write long texts as jsonl or parquet") from error
-
-
-def _json_rows(file: Path) -> int | None:
-    if not is_json_array(file):
-        with file.open("rb") as lines:
-            return sum(1 for line in lines if line.strip())
-    if file.stat().st_size > MAX_COUNTED_JSON_BYTES:
-        return None
-    try:
-        return len(json.loads(file.read_text(encoding="utf-8-sig")))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file}: not JSON: {error}") from error
-
-
-def is_json_array(file: Path) -> bool:
-    """Whether a JSON file is one array; else it has an object on each line."""
-    with file.open("rb") as lines:
-        first = next((line for line in lines if line.strip()), b"")
-    return first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-
-
-def json_fault(file: Path) -> str | None:
-    """The first row of a JSON file that is not an object, with its place and what is wrong; None for a sound file.
-
-    Asked before anything else parses the file: pyarrow's reader ends the whole process on a row that is null.
-    """
-    if is_json_array(file):
-        return _array_fault(file)
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and (fault := _line_fault(line)):
-                return f"line {number} {fault}; a JSON file has one object on each line, or is an array of objects"
-    return None
-
-
-def _line_fault(line: bytes) -> str | None:
-    try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        return f"is not JSON: {error}"
-    return None if isinstance(value, dict) else f"is not a JSON object but {type(value).__name__}"
-
-
-def _array_fault(file: Path) -> str | None:
-    try:
-        items = json.loads(file.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        return f"is not JSON: {error}"
-    odd = next((i for i, item in enumerate(items) if not isinstance(item, dict)), None)
-    return None if odd is None else f"row {odd} (counted from 0) is not a JSON object but {type(items[odd]).__name__}"

@@ -14,6 +14,7 @@ def make_world(folder: Path) -> bool:
     """Write train.parquet, test.parquet and base/; says whether there was anything to do. The model comes last, whole."""
     if (folder / "base" / "config.json").exists():
         return False
+    print(f"a small model is trained first, into {folder / 'base'}: half a minute on two idle cores, once", flush=True)
     world = write_world(folder)
     train_base(folder, world, progress=_tell)
     return True

@@ -2,23 +2,34 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from xpo_ray.rounding import logp_bound, ranked_right
+
 Floats = npt.NDArray[np.float64]
 Z95 = 1.959963984540054
 
 
-def held_out_metrics(judged: pa.Table, base: pa.Table | None, *, beta: float, sampled: bool) -> dict[str, float | None]:
+def held_out_metrics(
+    judged: pa.Table,
+    base: pa.Table | None,
+    *,
+    beta: float,
+    dtype: Literal["float32", "bfloat16"],
+    own_distribution: bool,
+) -> dict[str, float | None]:
     """All held-out metrics; None where a metric has nothing to stand on. Intervals are 95 %.
 
     reward: mean score, with `reward/low` and `reward/high` (normal interval over prompts). gain: mean paired difference to
     the base. win_rate/base, win_rate/previous: mean of win probabilities (ties ½) with Wilson intervals. kl/k1, kl/k3:
-    KL(π‖base) from own draws at temperature 1, nats per sequence. implicit_accuracy: share of held-out pairs with
-    β(log π − log base) larger on chosen than on rejected; implicit_margin: the mean difference.
-    """
+    KL(π‖base) in nats per response of at most the draws' length, only where `own_distribution` says that they were drawn from π
+    itself: at temperature 1, from all tokens, EOS at any place. implicit_accuracy: share of held-out pairs with β(log π − log
+    base) larger on chosen than on rejected, ½ where they differ by no more than the rounding of `dtype`; implicit_margin: the
+    mean difference."""
     score = _floats(judged["score"])
     ended = np.array(judged["ended"].to_pylist(), dtype=bool)
     lengths = np.array([len(ids) for ids in judged["ids"].to_pylist()], dtype=np.float64)
@@ -32,10 +43,10 @@ def held_out_metrics(judged: pa.Table, base: pa.Table | None, *, beta: float, sa
         "length": _mean(lengths),
         "eos_rate": _mean(ended.astype(np.float64)),
         "truncation_rate": _mean(1.0 - ended.astype(np.float64)),
-        **(kl_estimates(_floats(judged["logp"]) - _floats(judged["base_logp"])) if sampled else {}),
+        **(kl_estimates(_floats(judged["logp"]) - _floats(judged["base_logp"])) if own_distribution else {}),
     }
     if base is not None:
-        out |= implicit_rewards(judged, base, beta)
+        out |= implicit_rewards(judged, base, beta, dtype)
     return out
 
 
@@ -45,14 +56,16 @@ def kl_estimates(log_ratio: Floats) -> dict[str, float | None]:
     return {"kl/k1": _mean(log_ratio), "kl/k1_sem": _sem(log_ratio), "kl/k3": _mean(k3), "kl/k3_sem": _sem(k3)}
 
 
-def implicit_rewards(judged: pa.Table, base: pa.Table, beta: float) -> dict[str, float | None]:
-    """Accuracy (equality ½) and mean margin of the implicit reward β(log π − log base) on held-out pairs."""
-    chosen = _floats(judged["chosen_logp"]) - _floats(base["chosen_logp"])
-    rejected = _floats(judged["rejected_logp"]) - _floats(base["rejected_logp"])
-    margin = beta * (chosen - rejected)
-    margin = margin[~np.isnan(margin)]
-    right = (margin > 0) + 0.5 * (margin == 0)
-    return {**_wins("implicit_accuracy", right.astype(np.float64)), "implicit_margin": _mean(margin)}
+def implicit_rewards(
+    judged: pa.Table, base: pa.Table, beta: float, dtype: Literal["float32", "bfloat16"]
+) -> dict[str, float | None]:
+    """Accuracy (equality up to rounding ½) and mean margin of the implicit reward β(log π − log base) on held-out pairs."""
+    pairs = [(table, name) for name in ("chosen_logp", "rejected_logp") for table in (judged, base)]
+    logps = np.stack([_floats(table[name]) for table, name in pairs])
+    chosen, base_chosen, rejected, base_rejected = logps[:, ~np.isnan(logps).any(axis=0)]
+    difference = (chosen - base_chosen) - (rejected - base_rejected)
+    right = ranked_right(difference, logp_bound(dtype, chosen, base_chosen, rejected, base_rejected))
+    return {**_wins("implicit_accuracy", right), "implicit_margin": _mean(beta * difference)}
 
 
 def wilson(successes: float, trials: int) -> tuple[float, float]:

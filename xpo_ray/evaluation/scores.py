@@ -69,17 +69,17 @@ def _both_orders(forward: Judgement, backward: Judgement) -> Beside:
     other = _mean(_score(forward, 1), _score(backward, 0))
     if forward.wins is not None and backward.wins is not None:
         return Beside(score, other, _mean(forward.wins[0][1], backward.wins[1][0]))
-    return Beside(score, other, _won(score, other))
+    return Beside(score, other, _won(score, other, max(forward.tolerance, backward.tolerance)))
 
 
 def _score(judgement: Judgement, place: int) -> float | None:
     return None if judgement.scores is None else judgement.scores[place]
 
 
-def _won(score: float | None, other: float | None) -> float | None:
+def _won(score: float | None, other: float | None, tolerance: float) -> float | None:
     if score is None or other is None:
         return None
-    return 0.5 if score == other else float(score > other)
+    return 0.5 if abs(score - other) <= tolerance else float(score > other)
 
 
 def _mean(a: float | None, b: float | None) -> float | None:

@@ -57,6 +57,9 @@ def rebuilt(parts: Sequence[tuple[Cache, Tensor, int]], spare: int) -> Cache:
     """
     layers: list[CacheLayerMixin] = []
     for pieces in zip(*(cache.layers for cache, _, _ in parts), strict=True):
+        if not pieces[0].is_initialized:  # it reads another layer's keys and values
+            layers.append(ColumnLayer(spare))
+            continue
         taken = [
             tuple(x.index_select(0, keep)[:, :, begin : layer.filled] for x in (layer.keys, layer.values))
             for layer, (_, keep, begin) in zip(pieces, parts, strict=True)

@@ -36,15 +36,18 @@ MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 def direct_step(model: "PreTrainedModel") -> Step | None:
     """The step for a model, or None where its kind, its modules or its logits are others."""
-    if type(model).__module__ not in {f"transformers.models.{kind}.modeling_{kind}" for kind in KINDS}:
-        return None
-    if not _is_built_alike(model):
+    if not is_of_known_kind(model) or not _is_built_alike(model):
         return None
     try:
         step = DirectStep(model)
         return step if _agrees(step, model) else None
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
+
+
+def is_of_known_kind(model: "PreTrainedModel") -> bool:
+    """Whether a model is one of transformers' own of these kinds."""
+    return type(model).__module__ in {f"transformers.models.{kind}.modeling_{kind}" for kind in KINDS}
 
 
 class DirectStep:
@@ -148,15 +151,20 @@ def _names(module: Any) -> set[str]:
 
 @torch.inference_mode()
 def _agrees(step: Step, model: "PreTrainedModel") -> bool:
-    """Whether both give the same logits, to some digits of their type, behind a few tokens: at a sequence's beginning, and at
-    the last positions that the model was made for."""
+    """Whether both give the same logits, to some digits of their type, one token after another behind a few: at a sequence's
+    beginning, and at the last positions that the model was made for. (All tokens at once round otherwise in 16 bits.)"""
     config, ids = model.config.get_text_config(), probe_ids(model)
     for begin in (0, max(config.max_position_embeddings - 5, 0)):
         place_BP = (torch.arange(5, device=model.device) + begin).expand(2, 5)
-        cache = column_cache(config.num_hidden_layers, 2)
-        model(input_ids=ids[:, :3], position_ids=place_BP[:, :3], past_key_values=cache, use_cache=True)
-        made = torch.stack([step(ids[:, n], place_BP[:, n], cache, None) for n in (3, 4)], dim=1)
-        own = model(input_ids=ids, position_ids=place_BP).logits[:, 3:].float()
-        if not near(made, own, model.dtype):
+        cache, another = (column_cache(config.num_hidden_layers, 2) for _ in range(2))
+        for each in (cache, another):
+            model(input_ids=ids[:, :3], position_ids=place_BP[:, :3], past_key_values=each, use_cache=True)
+        made = [step(ids[:, n], place_BP[:, n], cache, None) for n in (3, 4)]
+        steps = [
+            model(ids[:, n, None], position_ids=place_BP[:, n, None], past_key_values=another, use_cache=True)
+            for n in (3, 4)
+        ]
+        own = torch.cat([s.logits for s in steps], dim=1).float()
+        if not near(torch.stack(made, dim=1), own, model.dtype):
             return False
     return True

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from xpo_ray.algorithms import Draw
+from xpo_ray.algorithms import Draw, Row
 from xpo_ray.seeds import seed_of
+from xpo_ray.spec.run import RunSpec
 from xpo_ray.spec.training import SamplingSpec
 
 
@@ -20,6 +21,12 @@ class Sampling:
     top_k: int | None
     max_new_tokens: int
     min_new_tokens: int = 0
+
+    @property
+    def own_distribution(self) -> bool:
+        """Whether draws come from the distribution that log-probs are of, so that a mean of log-ratios over them is a KL: at
+        temperature 1, from all tokens, with EOS at any place."""
+        return (self.temperature, self.top_p, self.top_k, self.min_new_tokens) == (1.0, 1.0, None, 0)
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,21 @@ def sampling_of(spec: SamplingSpec, greedy: bool) -> Sampling:
     if greedy:
         return Sampling(0.0, 1.0, None, spec.max_new_tokens, spec.min_new_tokens)
     return Sampling(spec.temperature, spec.top_p, spec.top_k, spec.max_new_tokens, spec.min_new_tokens)
+
+
+def held_out_sampling(spec: RunSpec) -> Sampling:
+    """Of held-out responses: at temperature 1 from all tokens, or greedy."""
+    evaluation = spec.evaluation
+    least = spec.sampling.min_new_tokens if evaluation.min_new_tokens is None else evaluation.min_new_tokens
+    most = evaluation.max_new_tokens or spec.sampling.max_new_tokens
+    return Sampling(1.0 if evaluation.decoding == "sample" else 0.0, 1.0, None, most, least)
+
+
+def own_distributions(row: Row, sampling: SamplingSpec) -> frozenset[str]:
+    """The sources, policy or reference, all of whose draws come from their own distribution."""
+    sources = {draw.source for draw in row.draws}
+    others = {d.source for d in row.draws if not sampling_of(sampling, d.decoding == "greedy").own_distribution}
+    return frozenset(sources - others)
 
 
 @dataclass(frozen=True)

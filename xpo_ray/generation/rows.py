@@ -1,6 +1,7 @@
-"""The rows of a batch that is being drawn: which request each is, where its columns begin, and the model's next step.
+"""The rows of a batch that is being drawn: which request each is, how far it is, and for `Columns` the model's next step.
 
-The engine decides which rows are drawn together and what they draw; here the model is called.
+The engine decides how many rows are drawn together and what they draw; `ways` which of two kinds of rows a model takes: these,
+whose keys and values lie in columns that rows leave and join, or those of `own_cache`.
 """
 
 from collections.abc import Sequence
@@ -22,28 +23,45 @@ class Request:
     prompt_ids: Sequence[int]
 
 
-@dataclass
-class Rows:
+@dataclass(kw_only=True)
+class Batch:
+    """B rows that get one token more at each step, those that have ended too, which nobody reads."""
+
+    request_B: Tensor
+    drawn_B: Tensor
+    alive_B: Tensor
+    last_B: Tensor
+    living: int
+    least_drawn: int = 0
+    """A lower bound of drawn_B, known without looking at the device."""
+
+    def __len__(self) -> int:
+        return len(self.request_B)
+
+    def next_logits(self) -> Tensor:
+        """Logits [B, V] of the token behind the last one, in float32."""
+        raise NotImplementedError
+
+    def advance(self, next_B: Tensor, ended_B: Tensor) -> None:
+        """Every row has a token more; some have ended with it."""
+        self.last_B, self.drawn_B = next_B, self.drawn_B + 1
+        self.alive_B = self.alive_B & ~ended_B
+        self.living = int(self.alive_B.sum())
+        self.least_drawn += 1
+
+
+@dataclass(kw_only=True)
+class Rows(Batch):
     """B rows whose keys and values fill the same columns."""
 
     stepper: Stepper
     cache: Cache
     most_drawn: int
     """Tokens that a row may draw."""
-    request_B: Tensor
     first_B: Tensor
     """The column at which each row's prompt begins."""
-    drawn_B: Tensor
-    alive_B: Tensor
-    last_B: Tensor
-    living: int
-    least_drawn: int
-    """A lower bound of drawn_B, known without looking at the device."""
     even: bool
-    """Whether all rows begin at the first column, known without looking too."""
-
-    def __len__(self) -> int:
-        return len(self.request_B)
+    """Whether all rows begin at the first column, known without looking at the device."""
 
     @classmethod
     def begun(cls, stepper: Stepper, requests: Sequence[Request], most_drawn: int) -> tuple["Rows", Tensor]:
@@ -74,7 +92,6 @@ class Rows:
             alive_B=torch.ones_like(request_B, dtype=torch.bool),
             last_B=torch.zeros_like(request_B),
             living=len(requests),
-            least_drawn=0,
             even=even,
         )
         return rows, logits_UV.index_select(0, row_B)
@@ -121,13 +138,26 @@ class Rows:
         position_B = (self.filled - self.first_B) * self.alive_B
         return self.stepper.next_logits(self.last_B, position_B, self.cache, None if self.even else self._sees())
 
-    def advance(self, next_B: Tensor, ended_B: Tensor) -> None:
-        """Every row has a token more; some have ended with it."""
-        self.last_B, self.drawn_B = next_B, self.drawn_B + 1
-        self.alive_B = self.alive_B & ~ended_B
-        self.living = int(self.alive_B.sum())
-        self.least_drawn += 1
-
     def _sees(self) -> Tensor:
         """Which columns each row sees [B, columns], that of its next token included."""
         return torch.arange(self.filled + 1, device=self.first_B.device) >= self.first_B[:, None]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The way of models whose layers keep a key and a value of each token: rows leave and join at any time."""
+
+    stepper: Stepper
+    joins = True
+
+    def joining(self, waiting: Sequence[Request], rows: Batch | None) -> Sequence[Request]:  # noqa: ARG002 - a `Way`
+        """Those of the waiting, for whom there is room, that may be read now."""
+        return waiting
+
+    def begun(self, requests: Sequence[Request], most_drawn: int) -> tuple[Rows, Tensor]:
+        """Rows that have read their prompts, and the logits of their first tokens."""
+        return Rows.begun(self.stepper, requests, most_drawn)
+
+    def together(self, parts: Sequence[Rows]) -> Rows:
+        """The living rows of all parts as one batch."""
+        return Rows.together(parts)

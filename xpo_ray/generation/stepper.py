@@ -30,8 +30,11 @@ class Stepper:
     @classmethod
     def of(cls, model: "PreTrainedModel") -> "Stepper":
         """The stepper of a model, whose weights are there already."""
-        window = getattr(model.config.get_text_config(), "sliding_window", None)
-        takes_made_masks = bool(getattr(model, "_supports_attention_backend", False))
+        config = model.config.get_text_config()
+        windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+        window: int | None = min((w for w in windows if isinstance(w, int)), default=None)
+        eager = model.config._attn_implementation == "eager"  # it would add True and False to its scores
+        takes_made_masks = bool(getattr(model, "_supports_attention_backend", False)) and not eager
         reads_ends = leave_out_unread(model)
         return cls(model, direct_step(model) if takes_made_masks else None, takes_made_masks, window, reads_ends)
 

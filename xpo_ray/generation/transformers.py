@@ -14,8 +14,9 @@ from torch import Tensor
 
 from xpo_ray.devices import free_bytes
 from xpo_ray.generation.engine import Drawn, Sampling
-from xpo_ray.generation.rows import Request, Rows
-from xpo_ray.generation.stepper import Stepper
+from xpo_ray.generation.rows import Batch, Request
+from xpo_ray.generation.sides import drawn_apart
+from xpo_ray.generation.ways import Way, Ways
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 128
 """Rows of a batch: more of them draw hardly more tokens per second on a CPU."""
 CACHE_BYTES = 2**31
-"""Memory of a batch's keys and values, which bounds its rows where sequences are long or the model is large."""
+"""Memory of a batch's keys, values and states, which bounds its rows where sequences are long or the model is large."""
 GPU_ROWS, GPU_SHARE = 512, 1 / 3
 """The same on a GPU, where a step reads all weights for however many rows: the share is of the memory that is free there, for
 when rows join, the cache is there twice for a moment."""
@@ -37,33 +38,35 @@ class TransformersEngine:
     def __init__(self, model: "PreTrainedModel", eos_ids: Sequence[int]) -> None:
         self.model = model
         self.eos_ids = tuple(eos_ids)
-        self._stepper = Stepper.of(model)
+        self._ways = Ways.of(model)
 
     @torch.inference_mode()
     def draw(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Drawn]:
         """One completion per prompt and seed; EOS is looked for in the completion alone, and kept in its ids."""
         if not prompts:
             return []
+        numbers = uniforms(seeds, sampling.max_new_tokens)
+        return drawn_apart(self.model, prompts, numbers, sampling, self._drawn_together)
+
+    def _drawn_together(self, prompts: Sequence[Sequence[int]], uniforms_RT: Tensor, sampling: Sampling) -> list[Drawn]:
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         waiting = [Request(i, prompts[i]) for i in order]
-        most = self._most_rows(len(waiting[0].prompt_ids) + sampling.max_new_tokens)
-        drawing = _Drawing(self._stepper, self.eos_ids, sampling, uniforms(seeds, sampling.max_new_tokens))
-        rows: Rows | None = None
+        most, way = self._most_rows(len(waiting[0].prompt_ids) + sampling.max_new_tokens), self._ways.way
+        drawing = _Drawing(way, self.model.device, self.eos_ids, sampling, uniforms_RT)
+        rows: Batch | None = None
         while waiting or rows is not None:
-            if rows is None or rows.living < REBUILD_BELOW * (most if waiting else len(rows)):
+            if rows is None or rows.living < REBUILD_BELOW * (most if waiting and way.joins else len(rows)):
                 free = most - (0 if rows is None else rows.living)
-                rows, waiting = drawing.rebuilt(rows, waiting[:free]), waiting[free:]
+                joining = way.joining(waiting[:free], rows)
+                rows, waiting = drawing.rebuilt(rows, joining), waiting[len(joining) :]
             if rows is not None:
                 drawing.step(rows)
                 rows = rows if rows.living else None
         return drawing.drawn()
 
     def _most_rows(self, positions: int) -> int:
-        """Rows of which all keys and values fit into the memory for them."""
-        config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        each: int = 2 * config.num_hidden_layers * heads * size * positions * self.model.dtype.itemsize
+        """Rows whose caches fit into the memory for them."""
+        each = self._ways.row_bytes(positions)
         device = self.model.device
         if device.type == "cuda":
             return max(min(GPU_ROWS, int(GPU_SHARE * free_bytes(device)) // each), 1)
@@ -73,25 +76,26 @@ class TransformersEngine:
 class _Drawing:
     """One call of `draw`: what each request has drawn so far."""
 
-    def __init__(self, stepper: Stepper, eos_ids: Sequence[int], sampling: Sampling, uniforms_RT: Tensor) -> None:
-        self.stepper = stepper
+    def __init__(
+        self, way: Way, device: torch.device, eos_ids: Sequence[int], sampling: Sampling, uniforms_RT: Tensor
+    ) -> None:
+        self.way = way
         self.sampling = sampling
-        device = stepper.model.device
         self.uniforms_RT = uniforms_RT.to(device)
         self.eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
         self.tokens_RT = torch.zeros(uniforms_RT.shape, dtype=torch.long, device=device)
         self.length_R = torch.zeros(len(uniforms_RT), dtype=torch.long, device=device)
 
-    def rebuilt(self, rows: Rows | None, joining: Sequence[Request]) -> Rows | None:
+    def rebuilt(self, rows: Batch | None, joining: Sequence[Request]) -> Batch | None:
         """The living rows and new ones, which have drawn their first token."""
         new = None
         if joining:
-            new, logits_BV = Rows.begun(self.stepper, joining, self.sampling.max_new_tokens)
+            new, logits_BV = self.way.begun(joining, self.sampling.max_new_tokens)
             self._take(new, logits_BV)
         both = [r for r in (rows, new) if r is not None and r.living]
-        return Rows.together(both) if both else None
+        return self.way.together(both) if both else None
 
-    def step(self, rows: Rows) -> None:
+    def step(self, rows: Batch) -> None:
         """One token more for each row."""
         self._take(rows, rows.next_logits())
 
@@ -101,7 +105,7 @@ class _Drawing:
         ids = [tuple(t[:n]) for t, n in zip(self.tokens_RT.tolist(), lengths, strict=True)]
         return [Drawn(i, i[-1] in ends) for i in ids]
 
-    def _take(self, rows: Rows, logits_BV: Tensor) -> None:
+    def _take(self, rows: Batch, logits_BV: Tensor) -> None:
         """Pick the next token of each row, and note which rows have ended."""
         place_B = rows.drawn_B.clamp(
             max=self.sampling.max_new_tokens - 1

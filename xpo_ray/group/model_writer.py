@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save_file
 from torch import Tensor
 
+from xpo_ray.checkpoints import mend_generation_config
 from xpo_ray.group.sharding import full
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def _write_config(model: "PreTrainedModel", folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     model.config.architectures = [type(model).__name__]
+    mend_generation_config(model)
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 
+from xpo_ray.architectures import check_architecture, freeze_other_parts, model_class, read_config
 from xpo_ray.checkpoints import DTYPES
 from xpo_ray.errors import ModelError
+from xpo_ray.logprobs.attention_kinds import whole_attention
 from xpo_ray.model_files import model_folder
 
 if TYPE_CHECKING:
@@ -33,17 +35,21 @@ def local_folder(path: str, revision: str | None) -> Path:
 
 def skeleton(folder: Path, dtype: Literal["float32", "bfloat16"]) -> "PreTrainedModel":
     """A causal language model in eval mode on the meta device, its buffers and vectors real. Raises ModelError."""
+    config = read_config(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        check_architecture(config)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], trust_remote_code=False)
+            model = model_class(config)._from_config(config, dtype=DTYPES[dtype])
+    except ModelError as error:
+        raise ModelError(f"model.path {folder}: {error}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path {folder}: no causal language model could be built: {error}") from error
     _make_buffers(model)
     replace_parameters(model, lambda p: torch.zeros(p.shape, dtype=p.dtype) if p.dim() < 2 else p.detach())
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    made: PreTrainedModel = model.eval()
+    freeze_other_parts(model)
+    made: PreTrainedModel = whole_attention(model.eval())
     return made
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from xpo_ray.adapters import Adapter, read_adapter
-from xpo_ray.checkpoints import save_tokenizer
+from xpo_ray.chat import Chat
 from xpo_ray.crashpoints import crash_point
-from xpo_ray.errors import RunFailed
+from xpo_ray.errors import ModelError, RunFailed
 from xpo_ray.group.gradients import add_up_vectors, clip
 from xpo_ray.group.model_writer import ModelWriter, kept_tensors
 from xpo_ray.group.optimizer_state import load_state, save_state
@@ -29,10 +29,11 @@ from xpo_ray.group.shares import passes
 from xpo_ray.group.skeleton import as_if_held, local_folder, not_held, skeleton
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
-from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision
+from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision, shared
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
+from xpo_ray.saved_chat import save_chat
 from xpo_ray.spec.data import ModelSpec
 from xpo_ray.spec.training import TrainingSpec
 from xpo_ray.steps import StepOrder, StepResult, WindowExamples, diverged_norm
@@ -55,6 +56,7 @@ class GroupTrainer:
         self.spec = spec
         self.ranks = ranks
         self.origin = origin
+        self._chat: Chat | None = None
         self.dtype: Literal["float32", "bfloat16"] = origin.dtype
         base = local_folder(path if path and origin.lora is None else origin.path, origin.revision)
         self.model = skeleton(base, "float32" if origin.lora is None else origin.dtype)
@@ -81,10 +83,15 @@ class GroupTrainer:
 
     @torch.no_grad()
     def _choose(self) -> Choice:
-        """The path for log-probs, which is the same on all ranks."""
+        """The path for log-probs, which is the same on all ranks and makes one pass of each call. Raises ModelError."""
         mine: Choice = self.whole.call(choose, self.dtype)
+        if self.ranks.size > 1 and mine.log_probs not in (shared, plain):
+            raise ModelError(
+                f"model.path {self.origin.path}: what a sequence gives depends on those beside it, so that sequences are "
+                f"computed apart, which several trainer workers cannot do in step; set resources.trainer_workers: 1"
+            )
         reasons = [reason for reason in self.ranks.all_told(mine.reason) if reason is not None]
-        return Choice(plain, reasons[0]) if reasons else mine
+        return mine if mine.reason is not None or not reasons else Choice(plain, reasons[0])
 
     @property
     def trained(self) -> list[torch.nn.Parameter]:
@@ -103,8 +110,8 @@ class GroupTrainer:
         """
         started = time.monotonic()
         window = WindowExamples.of(order, shards)
-        metrics = WindowMetrics(order.row.beta, window.rows if self.ranks.first else [])
-        if window.counts:
+        metrics = window.metrics(self.dtype, counts_rows=self.ranks.first)
+        if window.trains(bonus_alone=self.spec.bonus_without_pairs):
             try:
                 metrics = self._accumulate(window, metrics)
                 metrics.grad_norm = self._apply(order)
@@ -197,7 +204,8 @@ class GroupTrainer:
         try:
             if self.adapter is not None:
                 self.adapter.save(folder, adapter)
-            save_tokenizer(self.origin.path, folder, self.origin.revision)
+            self._chat = self._chat or Chat.of(self.origin)
+            save_chat(self._chat, folder)
         except Exception as error:  # noqa: BLE001 - libraries fail in ways of their own; the other ranks must hear of it
             return error
         return None

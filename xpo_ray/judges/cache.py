@@ -106,6 +106,7 @@ class CachedScores(Cached):
         super().__init__(judge)
         self._known = Recent[float](entries)
         self._name = ""
+        self._rounding = 0.0
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """One Judgement per comparison; it fails where the judgement of its new responses does."""
@@ -124,15 +125,16 @@ class CachedScores(Cached):
     def _whole(self, comparison: Comparison, known: Scores, rest: Comparison, answer: Judgement | None) -> Judgement:
         """The judgement of all responses from what was known and what the judge said about the rest."""
         if answer is None:
-            return Judgement(self._name, tuple(known[r] for r in comparison.responses))
+            return Judgement(self._name, tuple(known[r] for r in comparison.responses), rounding=self._rounding)
         if answer.scores is None:
             return answer
-        self._name = answer.judge
+        self._name, self._rounding = answer.judge, answer.rounding
         new = {r: s for r, s in zip(rest.responses, answer.scores, strict=True) if s is not None}
         for response, score in new.items():
             self._known.put(key_of(Comparison(comparison.prompt, (response,))), score)
         scores = known | new
-        return Judgement(answer.judge, tuple(scores.get(r) for r in comparison.responses), tries=answer.tries)
+        given = tuple(scores.get(r) for r in comparison.responses)
+        return Judgement(answer.judge, given, tries=answer.tries, rounding=answer.rounding)
 
 
 def _without(comparison: Comparison, known: Scores) -> Comparison:

@@ -10,6 +10,8 @@ Of member m let s_m[i] be the strength of candidate i: its score, else its mean 
     rank          x_m[i] = (beaten + ½ equal) / (n − 1)         of the n − 1 others that it knows
     none          x_m[i] = s_m[i]
 
+where strengths that differ by no more than the member's own rounding are equal. Then
+
     score[i] = Σ_m w_m x_m[i] / Σ_m w_m
 
 over the members that judged the prompt; a candidate that one of them did not judge has no score, as it would stand on another
@@ -21,6 +23,7 @@ footing than the rest. With `none`, where any member gives win probabilities, th
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
@@ -49,6 +52,7 @@ def combined(votes: Sequence[Vote], count: int, normalise: Normalise) -> Judgeme
         made = replace(made, wins=_mean_wins(votes, count))
     else:
         made = replace(made, scores=_mean_scores(votes, count, normalise))
+    made = replace(made, rounding=_rounding(votes, normalise))
     if not strengths_of(made):
         unscaled, scaled = (
             "score that every member gave",
@@ -68,7 +72,7 @@ def disagreement(verdict: Judgement, votes: Sequence[Vote]) -> float | None:
     if len(strengths) < 2:
         return None
     best, worst = max(strengths, key=strengths.__getitem__), min(reversed(list(strengths)), key=strengths.__getitem__)
-    known = [(_against(strengths_of(vote.judgement), best, worst), vote.weight) for vote in votes]
+    known = [(_against(vote.judgement, best, worst), vote.weight) for vote in votes]
     told = [(against, weight) for against, weight in known if against is not None]
     if len(told) < 2:
         return None
@@ -81,10 +85,12 @@ def margin(judgement: Judgement) -> float | None:
     return max(strengths) - min(strengths) if len(strengths) > 1 else None
 
 
-def standardised(strengths: Mapping[int, float]) -> dict[int, float]:
+def standardised(strengths: Mapping[int, float], tolerance: float = 0.0) -> dict[int, float]:
     """Zero mean and unit population standard deviation; all 0 where they are equal; nothing of fewer than two."""
     if len(strengths) < 2:
         return {}
+    if max(strengths.values()) - min(strengths.values()) <= tolerance:
+        return dict.fromkeys(strengths, 0.0)
     largest = max(map(abs, strengths.values())) or 1.0
     scaled = {i: value / largest for i, value in strengths.items()}  # squares of large scores would overflow
     mean = math.fsum(scaled.values()) / len(scaled)
@@ -94,30 +100,51 @@ def standardised(strengths: Mapping[int, float]) -> dict[int, float]:
     return {i: round((value - mean) / spread, DECIMALS) for i, value in scaled.items()}
 
 
-def ranked(strengths: Mapping[int, float]) -> dict[int, float]:
+def ranked(strengths: Mapping[int, float], tolerance: float = 0.0) -> dict[int, float]:
     """The share of the others that each one beats, ties half; nothing of fewer than two."""
     values, others = list(strengths.values()), len(strengths) - 1
     if others < 1:
         return {}
-    return {i: (sum(v < own for v in values) + (values.count(own) - 1) / 2) / others for i, own in strengths.items()}
+    beaten = {i: sum(own - v > tolerance for v in values) for i, own in strengths.items()}
+    equal = {i: sum(abs(own - v) <= tolerance for v in values) - 1 for i, own in strengths.items()}
+    return {i: (beaten[i] + equal[i] / 2) / others for i in strengths}
 
 
 def _mean_scores(votes: Sequence[Vote], count: int, normalise: Normalise) -> tuple[float | None, ...]:
-    given, weights = [_normalised(strengths_of(vote.judgement), normalise) for vote in votes], _shares(votes)
+    given, weights = [_normalised(vote.judgement, normalise) for vote in votes], _shares(votes)
     means = (_mean([each.get(i) for each in given], weights) for i in range(count))
     return tuple(mean if mean is None or normalise == "none" else round(mean, DECIMALS) for mean in means)
 
 
-def _normalised(strengths: Mapping[int, float], normalise: Normalise) -> Mapping[int, float]:
+def _normalised(judgement: Judgement, normalise: Normalise) -> Mapping[int, float]:
+    strengths = strengths_of(judgement)
     match normalise:
         case "none":
             return strengths
         case "standardise":
-            return standardised(strengths)
+            return standardised(strengths, judgement.tolerance)
         case "rank":
-            return ranked(strengths)
+            return ranked(strengths, judgement.tolerance)
         case _:
             assert_never(normalise)
+
+
+def _rounding(votes: Sequence[Vote], normalise: Normalise) -> float:
+    """Of the mean: its members' roundings, as far as the normalisation scales them up; ranks have none."""
+    if normalise == "rank":
+        return 0.0
+    each = [vote.judgement.tolerance for vote in votes]
+    if normalise == "standardise":
+        spreads = [_spread(strengths_of(vote.judgement)) for vote in votes]
+        each = [
+            tolerance / spread if spread > tolerance else 0.0 for tolerance, spread in zip(each, spreads, strict=True)
+        ]
+    return math.fsum(share * rounding for share, rounding in zip(_shares(votes), each, strict=True))
+
+
+def _spread(strengths: Mapping[int, float]) -> float:
+    """The population standard deviation; 0 of fewer than two."""
+    return statistics.pstdev(strengths.values()) if len(strengths) > 1 else 0.0
 
 
 def _mean(values: Sequence[float | None], weights: Sequence[float]) -> float | None:
@@ -148,7 +175,9 @@ def _shares(votes: Sequence[Vote]) -> list[float]:
     return [vote.weight / total for vote in votes]
 
 
-def _against(strengths: Mapping[int, float], best: int, worst: int) -> float | None:
+def _against(judgement: Judgement, best: int, worst: int) -> float | None:
+    strengths = strengths_of(judgement)
     if best not in strengths or worst not in strengths:
         return None
-    return 0.5 if strengths[best] == strengths[worst] else float(strengths[best] < strengths[worst])
+    margin = strengths[best] - strengths[worst]
+    return 0.5 if abs(margin) <= judgement.tolerance else float(margin < 0)

@@ -46,6 +46,15 @@ class Judgement:
     tries: int = 1
     disagreement: float | None = None
     """Of an ensemble: the weighted share of its members that do not put its best candidate above its worst, ties half."""
+    rounding: float = 0.0
+    """Of a judge that computes and knows its own rounding: how far a score may be moved by the batch that it was computed in,
+    relative to its size or to 1 where that is less; 0 where scores are compared as they are given."""
+
+    @property
+    def tolerance(self) -> float:
+        """A difference of two of these scores, or of win probabilities, that is no larger is rounding, and so a tie."""
+        sizes = [abs(score) for score in self.scores or () if score is not None]
+        return self.rounding * max(1.0, *sizes) if sizes else self.rounding
 
     @property
     def failed(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from xpo_ray.chat_template import holds
 from xpo_ray.devices import own_device
 from xpo_ray.errors import JudgeError
 from xpo_ray.judges.halving import in_halves
@@ -30,6 +32,9 @@ from xpo_ray.judges.judgement import Comparison, Judgement, Message
 from xpo_ray.judges.packed_scores import batches, grouped, packable, packs, scores, why_plain
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import PromptGroup
+from xpo_ray.logprobs.attention_kinds import whole_attention
+from xpo_ray.logprobs.sides import Sides, alike, forget_lengths
+from xpo_ray.rounding import SCORE_ROUNDING
 from xpo_ray.spec.judge import RewardModelJudge
 
 Ids = tuple[int, ...]
@@ -53,6 +58,7 @@ class RewardModel:
         self._max_tokens = _most_tokens(spec, self._model)
         self._vocabulary: int = self._model.get_input_embeddings().num_embeddings
         self._refuse_template_without_response()
+        self._sides = Sides.of(self._model)
         shares = packable(self._model)
         self._why_plain = why_plain(self._model, self._logits) if shares else None
         self._packed = shares and self._why_plain is None
@@ -82,7 +88,7 @@ class RewardModel:
         finite = [_finite(scores.get(ids, math.nan) - minus) for ids, minus in zip(texts, penalties, strict=True)]
         if all(score is None for score in finite):
             return Judgement(self._name, reason="the model gave no finite score to any response")
-        return Judgement(self._name, scores=tuple(finite))
+        return Judgement(self._name, scores=tuple(finite), rounding=SCORE_ROUNDING[self._spec.dtype])
 
     def _read(self, comparison: Comparison) -> list[Ids] | str:
         """The token ids of each response with its prompt, or the reason why the template refuses them."""
@@ -115,14 +121,22 @@ class RewardModel:
         """The score of each text that has any token; texts of a comparison share their beginning where the model can."""
         texts = [sorted({ids for ids in each if ids}) for each in comparisons]
         groups = [grouped(each) for each in texts if self._packed and len(each) > 1]
-        groups = [group for group in groups if packs(self._model, group)]
+        groups = [group for group in groups if packs(self._model, group) and self._alike(group)]
         out: dict[Ids, float] = {}
-        for batch in batches(groups, self._spec.batch_tokens):
-            out |= self._packed_scores([groups[i] for i in batch])
+        for side in alike(self._sides, [group.tokens for group in groups]):
+            for batch in batches([groups[i] for i in side], self._spec.batch_tokens):
+                forget_lengths(self._model)
+                out |= self._packed_scores([groups[side[i]] for i in batch])
         rest = sorted({ids for each in texts for ids in each} - out.keys(), key=lambda ids: (len(ids), ids))
-        for alone in by_length(rest, self._spec.batch_tokens):
-            out |= zip(alone, self._forward(alone), strict=True)
+        for side in alike(self._sides, [len(ids) for ids in rest]):
+            for alone in by_length([rest[i] for i in side], self._spec.batch_tokens):
+                forget_lengths(self._model)
+                out |= zip(alone, self._forward(alone), strict=True)
         return out
+
+    def _alike(self, group: PromptGroup) -> bool:
+        """Whether all texts of a group have the same frequencies."""
+        return len(alike(self._sides, [len(group.prompt_ids) + len(r) for r in group.responses])) == 1
 
     def _packed_scores(self, groups: Sequence[PromptGroup]) -> dict[Ids, float]:
         """Packed scores; what does not fit into the memory is left to the plain path."""
@@ -165,13 +179,15 @@ class RewardModel:
 
     def _refuse_template_without_response(self) -> None:
         """A template that fails, or drops the assistant's turn, would give every response the same score."""
+        question = [Message(role="user", content="question")]
         try:
-            text = self._text([Message(role="user", content="question")], "the response")
+            text = self._text(question, "the response")
+            held = holds(text, "the response", partial(self._text, question))
         except (TemplateError, ValueError, TypeError) as error:
             raise JudgeError(
                 f"judge.chat_template {self._spec.chat_template}: fails on a user's and an assistant's turn: {error}"
             ) from error
-        if "the response" not in text:
+        if not held:
             raise JudgeError(
                 f"judge.chat_template {self._spec.chat_template}: the assistant's turn is not in the text, "
                 f"got {text[:200]!r}; give the template that the reward model was trained with"
@@ -266,7 +282,7 @@ def _model(spec: RewardModelJudge, path: str) -> PreTrainedModel:
             f"it needs config.json and weights as safetensors"
         ) from error
     _refuse_untrained_weights(spec, report["missing_keys"])
-    return model
+    return whole_attention(model)
 
 
 def _refuse_other_outputs(spec: RewardModelJudge, config: PretrainedConfig) -> None:

@@ -18,8 +18,8 @@ from xpo_ray.logprobs.gpu_attention import on_flex, on_segments, takes_flex, tak
 from xpo_ray.logprobs.packing import Blocks, Packing
 
 NAME = "xpo_ray_packed"
-UNKNOWN = ("softcap", "s_aux", "position_bias")
-"""Arguments of attention that change its result and that blocks do not know."""
+UNKNOWN = ("s_aux", "position_bias")
+"""Arguments of attention that change its result and that neither blocks nor SDPA know."""
 
 
 def packed_attention(
@@ -30,33 +30,50 @@ def packed_attention(
     attention_mask: Tensor | None,
     packing: Packing | None = None,
     scaling: float | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """query [1, H, N, D], key and value [1, H_kv, N, D] → [1, N, H, D]. Raises NotImplementedError for attention of a kind
     that it does not know."""
-    if packing is None:
-        plain: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-        return plain
     if strange := [name for name in UNKNOWN if kwargs.get(name) is not None]:
         raise NotImplementedError(f"packed attention does not know {strange[0]}")
-    if query.device.type == "cuda" and takes_varlen(query):
+    if packing is None:
+        return _unpacked(module, query, key, value, attention_mask, scaling, softcap, **kwargs), None
+    if query.device.type == "cuda" and softcap is None and takes_varlen(query):
         return on_segments(query, key, value, packing, scaling), None
     if query.device.type == "cuda" and takes_flex(query):
-        return on_flex(module, query, key, value, packing, scaling), None
-    return on_blocks(query, key, value, packing.blocks, scaling), None
+        return on_flex(module, query, key, value, packing, scaling, softcap), None
+    return on_blocks(query, key, value, packing.blocks, scaling, softcap), None
 
 
-def on_blocks(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scaling: float | None) -> Tensor:
+def _unpacked(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    **kwargs: Any,
+) -> Tensor:
+    """[B, H, N, D] → [B, N, H, D], with a mask of SDPA's kind: True where a query sees a key, None for a causal one."""
+    if softcap is not None:
+        return capped(query, key, value, mask, scaling, softcap).transpose(1, 2)
+    out: Tensor = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **kwargs)[0]
+    return out
+
+
+def on_blocks(
+    query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scaling: float | None, softcap: float | None = None
+) -> Tensor:
     """Two SDPA calls: prompts among themselves, responses on their prompt and themselves."""
     b, p, u, t = blocks.shape
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, H, D]
     cut = q.shape[0] - u * t if blocks.inverse_N is None else None
     (qp, qr), (kp, kr), (vp, vr) = (_split(x, blocks, cut) for x in (q, k, v))
-    prompt = _attend(qp, kp, vp, None, scaling)
+    prompt = _attend(qp, kp, vp, None, scaling, softcap)
     keys, values = (torch.cat([_behind(x, blocks), y], dim=1) for x, y in ((kp, kr), (vp, vr)))
-    response = _attend(qr, keys, values, blocks.sees, scaling)
+    response = _attend(qr, keys, values, blocks.sees, scaling, softcap)
     out = torch.cat([prompt.reshape(b * p, *q.shape[1:]), response.reshape(u * t, *q.shape[1:])])
     if blocks.inverse_N is not None:
         out = out.index_select(0, blocks.inverse_N)
@@ -84,13 +101,27 @@ def _behind(x_BPHD: Tensor, blocks: Blocks) -> Tensor:
     return x_BPHD.unsqueeze(1).expand(b, blocks.responses_each, p, *heads).reshape(-1, p, *heads)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, sees: Tensor | None, scaling: float | None) -> Tensor:
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, sees: Tensor | None, scaling: float | None, softcap: float | None
+) -> Tensor:
     """Attention on [rows, positions, heads, D]; causal where `sees` is None."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if softcap is not None:
+        return capped(q, k, v, sees, scaling, softcap).transpose(1, 2)
     out = scaled_dot_product_attention(
         q, k, v, attn_mask=sees, is_causal=sees is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
     )
     return out.transpose(1, 2)
+
+
+def capped(q: Tensor, k: Tensor, v: Tensor, sees: Tensor | None, scaling: float | None, softcap: float) -> Tensor:
+    """Attention [B, H, N, D] whose scores are bounded, softcap·tanh(score / softcap), before a mask: SDPA has no such thing."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = softcap * torch.tanh((q @ k.transpose(-1, -2)) * ((scaling or q.shape[-1] ** -0.5) / softcap))
+    if sees is None:
+        sees = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril(k.shape[-2] - q.shape[-2])
+    seen = scores.float().masked_fill(~sees, torch.finfo(torch.float32).min)
+    return torch.softmax(seen, dim=-1).to(v.dtype) @ v
 
 
 AttentionInterface.register(NAME, packed_attention)

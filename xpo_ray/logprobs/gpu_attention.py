@@ -71,9 +71,15 @@ def on_segments(
 
 
 def on_flex(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packing: Packing,
+    scaling: float | None,
+    softcap: float | None = None,
 ) -> Tensor:
     """The same by a mask of blocks, in a kernel that is compiled at the first call."""
     q, k, v = (x.to(computing_dtype(x)) for x in (query, key, value))
-    out: Tensor = flex_attention_forward(module, q, k, v, packing.block_mask, scaling=scaling)[0]
+    out: Tensor = flex_attention_forward(module, q, k, v, packing.block_mask, scaling=scaling, softcap=softcap)[0]
     return out

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 CHUNK_LOGITS = 2**24
@@ -34,15 +35,32 @@ def _again(head: Head, hidden: Tensor, targets: Tensor, entropy: bool) -> tuple[
 
 
 def _of_chunk(head: Head, hidden: Tensor, targets: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:
-    logits_MV = head(hidden).float()
-    norm_M = logits_MV.logsumexp(-1)
-    logp_M = logits_MV.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - norm_M
-    return logp_M, _entropy(logits_MV.detach(), norm_M.detach()) if entropy else None
+    made: Any = TargetLogProbs.apply(head(hidden).float(), targets, entropy)  # type: ignore[no-untyped-call]
+    return made[0], made[1] if entropy else None
 
 
-@torch.no_grad()
-def _entropy(logits_MV: Tensor, norm_M: Tensor) -> Tensor:
-    """log Z − Σ p·logit."""
-    probs_MV = torch.softmax(logits_MV, dim=-1)
-    entropy_M: Tensor = norm_M - torch.linalg.vecdot(probs_MV, logits_MV)
-    return entropy_M
+class TargetLogProbs(torch.autograd.Function):
+    """log softmax(logits) at the targets [M] and the entropies [M], which carry no gradient.
+
+    Each pass over logits [M, V] is made once; with tens of thousands of tokens the operators that torch would chain are felt.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_MV: Tensor, targets_M: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        logp_MV = torch.log_softmax(logits_MV, dim=-1)
+        logp_M = logp_MV.gather(-1, targets_M.unsqueeze(-1)).squeeze(-1)
+        probs_MV = logp_MV.exp() if entropy else logp_MV.exp_()
+        entropy_M = -torch.linalg.vecdot(probs_MV, logp_MV) if entropy else torch.zeros_like(logp_M)
+        ctx.save_for_backward(probs_MV, targets_M)
+        ctx.mark_non_differentiable(entropy_M)
+        return logp_M, entropy_M
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """∂/∂logit = [is the target] − p."""
+        probs_MV, targets_M = ctx.saved_tensors
+        gradient_M1 = gradients[0].unsqueeze(-1)
+        of_logits_MV = probs_MV * -gradient_M1
+        of_logits_MV.scatter_add_(-1, targets_M.unsqueeze(-1), gradient_M1)
+        return of_logits_MV, None, None

@@ -71,9 +71,12 @@ def backbone(model: nn.Module) -> Any:
 
 
 def output_head(model: nn.Module) -> tuple[Any, int]:
-    """The head, and how many logits it gives."""
-    head = whole(model).get_output_embeddings()
-    return head, int(head.weight.shape[0])
+    """The head, with the bound on its logits that some configs name, and how many logits it gives."""
+    inner = whole(model)
+    head = inner.get_output_embeddings()
+    vocabulary = int(head.weight.shape[0])
+    cap = getattr(inner.config.get_text_config(), "final_logit_softcapping", None)
+    return (head if cap is None else lambda hidden: cap * torch.tanh(head(hidden) / cap)), vocabulary
 
 
 def sliding_window(model: nn.Module) -> int | None:

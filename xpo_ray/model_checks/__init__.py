@@ -14,27 +14,27 @@ from xpo_ray.model_files import check_tokenizer_files, model_folder, read_config
 from xpo_ray.plan.shapes import has_weights
 from xpo_ray.spec.run import RunSpec
 
-Remarks = dict[str, str]
+Warnings = dict[str, str]
 """Code of a warning → what a user should know."""
 
 
-def check_model(spec: RunSpec) -> Remarks:
+def check_model(spec: RunSpec) -> Warnings:
     """Raises ModelError where the model of a spec cannot be trained, SpecError where it cannot be read so far; returns what is
     to be warned of. A folder without weights can be planned with; only its config is looked at."""
     folder = model_folder(spec.model.path)
     if folder is None:
         return {}
     refuse_adapters(folder, "model.path")
-    remarks = check_limits(spec, folder)
+    warnings = check_limits(spec, folder)
     config = read_config(folder)
     refuse_quantised(folder, config, {})
     if has_weights(folder):
-        remarks |= _check_weights(folder)
+        warnings |= _check_weights(folder)
     check_tokenizer_files(spec.model.path)
-    return remarks
+    return warnings
 
 
-def _check_weights(folder: Path) -> Remarks:
+def _check_weights(folder: Path) -> Warnings:
     config, tensors = read_config(folder), stored_tensors(folder)
     refuse_quantised(folder, config, tensors)
     refuse_lost_layers(folder, config, set(tensors))

@@ -17,8 +17,8 @@ from xpo_ray.spec.run import RunSpec
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MOST_PACKED = 2**26
 """As in xpo_ray.linear, which needs torch: weights of engines up to here are held again in the order that oneDNN reads."""
-LEAST_LANE = 2
-"""As in xpo_ray.lanes: prompts that a lane of a trainer gets at least."""
+LEAST_LANE, MOST_LANED = 2, 2**25
+"""As in xpo_ray.lanes: prompts for each lane of a trainer, and trained weights up to which it has several."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,10 @@ def kv_cache_bytes(spec: RunSpec, sizes: Architecture) -> int:
     return 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * tokens * BYTES[spec.model.dtype]
 
 
-def lanes_of_training(spec: RunSpec, cores: int) -> int:
-    """Threads of a trainer that is alone on a CPU, each of which takes its own share of a step."""
+def lanes_of_training(spec: RunSpec, cores: int, trained: int) -> int:
+    """Threads of a trainer that is alone on a CPU, each of which takes its own share of a step; one for a large model."""
+    if trained > MOST_LANED:
+        return 1
     return max(min(spec.resources.trainer_threads or cores, spec.training.batch_size // LEAST_LANE), 1)
 
 

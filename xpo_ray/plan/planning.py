@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from xpo_ray.datasets.files import count_rows, data_files
+from xpo_ray.datasets.files import data_files
+from xpo_ray.datasets.reading import count_rows
 from xpo_ray.errors import DoesNotFit
 from xpo_ray.generation.installed import resolve_engine
 from xpo_ray.plan import fit

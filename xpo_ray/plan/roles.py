@@ -196,7 +196,9 @@ def _trainer_role(place: Place, size: ModelSize) -> RoleMemory:
     workers = trainer_workers(place.spec, place.gpus)
     held = {name: -(-count // workers) for name, count in memory.trainer_weights(place.spec, size).items()}
     needs = [Need.certain(name, count, sleeps=True, passes=name == "gradients") for name, count in held.items()]
-    lanes = memory.lanes_of_training(place.spec, place.cores) if workers == 1 and place.of("trainer") is None else 1
+    trained = size.adapted.parameters if size.adapted is not None else size.parameters or 0
+    alone = workers == 1 and place.of("trainer") is None
+    lanes = memory.lanes_of_training(place.spec, place.cores, trained) if alone else 1
     working = _step_bytes(place.spec, size, workers, lanes)
     if lanes > 1 and held:
         working["lanes"] = (2 * lanes - 1) * held["gradients"]  # each lane's sum, and what it adds to it

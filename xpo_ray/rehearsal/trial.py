@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from xpo_ray.adapters import save_merged
 from xpo_ray.algorithms import row_of_iteration
+from xpo_ray.architectures import check_architecture, read_config
 from xpo_ray.checkpoints import save_tokenizer
+from xpo_ray.errors import ModelError
 from xpo_ray.generation.engine import Sampling
 from xpo_ray.generation.transformers import TransformersEngine
 from xpo_ray.logprobs import PromptGroup
@@ -74,16 +76,13 @@ def rehearsed(request: Request) -> Verdict:
 
 
 def _config(model: ModelSpec) -> "PretrainedConfig":
-    """The part of the config that is the language model's. Raises Refused for what transformers cannot make one of."""
-    with _act("read config.json"):
-        config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
-    text = config.get_text_config()
-    if getattr(config, "is_encoder_decoder", False):
-        raise Refused(
-            f"{config.model_type} is an encoder-decoder, and responses are drawn and trained by decoders alone"
-        )
-    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise Refused(f"transformers has no causal language model of the kind {config.model_type}")
+    """The part of the config that is the language model's. Raises Refused for what cannot be one."""
+    try:
+        config = read_config(model.path, model.revision)
+        check_architecture(config)
+    except ModelError as error:
+        raise Refused(str(error)) from error
+    text: PretrainedConfig = config.get_text_config(decoder=True)
     return text if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else config
 
 

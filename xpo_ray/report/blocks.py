@@ -35,9 +35,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Note:
-    """One line: why something is not shown, or what was left out."""
+    """One line: why something is not shown, or what was left out; with the tone `bad` what a reader must not miss."""
 
     text: str
+    tone: str = ""
     kind: str = "note"
 
 

@@ -44,10 +44,12 @@ class DpopObjective(Spec):
 
 
 class RpoSftObjective(Spec):
-    """DPO plus η times the negative log-likelihood of the chosen response (summed over tokens)."""
+    """−log σ(β z) − η β log π(y_w), the log-likelihood summed over tokens: DPO with a likelihood term on the chosen
+    response."""
 
     kind: Literal["rpo_sft"]
     eta: NonNegativeFloat = 0.005
+    """η; β multiplies it too, as in the authors' code, whose default this is."""
 
 
 class DiscopopObjective(Spec):
@@ -85,7 +87,8 @@ class Row(Spec):
     ties: Literal["mask", "drop", "first"] = "mask"
     """`mask`: no preference term, the bonus stays. `drop`: neither. `first`: the earlier candidate counts as the better."""
     warmup_iterations: int = Field(0, ge=0)
-    """Leading iterations trained by `warmup_kind` instead (the paper's Zephyr: one of `dpo`)."""
+    """Leading iterations trained by `warmup_kind` instead (the paper's Zephyr: one of `dpo`). What follows begins as a run of
+    its own would from their result: with new moments of the optimizer, and a schedule from its start."""
     warmup_kind: Literal["dpo", "sdpo", "iterative_dpo"] = "dpo"
 
 
@@ -115,7 +118,8 @@ class XpoAlgorithm(Row):
     alpha: PerIteration = 1e-5
     """κ itself, not multiplied by β; one value or one per iteration."""
     comparator: Literal["reference_draw", "policy_draw", "both"] = "reference_draw"
-    """Which draw carries the bonus, whatever its rank."""
+    """Which draw carries the bonus, whatever its rank. The bonus is a mean over comparators, so that with `both` each of the
+    two draws of a prompt carries κ/2."""
     data: Literal["fresh", "accumulate"] = "fresh"
     """`accumulate` trains on the pairs of all iterations so far, as Algorithm 1 of the paper does."""
 
@@ -160,15 +164,19 @@ class CustomAlgorithm(Row):
     pairing: Literal["best_worst", "best_second", "best_random", "max_margin", "given"] = "best_worst"
     """`given`: the dataset's pair, unjudged."""
     reference: Literal["fixed", "previous", "ema"] = "fixed"
+    """`fixed`: the model that the algorithm began from (behind a warm-up its result); `previous`: the iterate before; `ema`: a
+    moving average. With an adapter the same: only a fixed reference without a warm-up is the base with the adapter off."""
     ema_decay: float = Field(0.4, ge=0.0, lt=1.0)
     """With `ema`: reference ← decay · reference + (1 − decay) · policy after each iteration."""
     data: Literal["fresh", "accumulate"] = "fresh"
     comparator: Literal["none", "reference_draw", "policy_draw", "both"] = "none"
-    """Which draws carry the exploration bonus."""
+    """Which draws carry the exploration bonus, which is a mean over all of them: of n draws of a prompt each carries κ/n."""
     kappa: PerIteration = 0.0
     """Weight of the bonus, κ · log π(comparator)."""
     optimizer: Literal["reset", "carry"] = "reset"
+    """Whether an iteration begins with new moments or goes on with those of the one before; behind a warm-up they are new."""
     schedule_span: Literal["iteration", "run"] = "iteration"
+    """Over what the learning rate rises and decays: each iteration, or all that follow the warm-up."""
 
 
 AlgorithmSpec = Annotated[

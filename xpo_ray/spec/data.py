@@ -2,9 +2,27 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, JsonValue, PositiveFloat, model_validator
 
 from xpo_ray.spec.base import Spec, later, operational
+
+TEMPLATE_OWN = (
+    "messages",
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "max_length",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "tokenize",
+    "tokenizer_kwargs",
+    "truncation",
+)
+"""Names that a template's renderer gives or takes itself."""
 
 
 class LoraSpec(Spec):
@@ -29,17 +47,34 @@ class ModelSpec(Spec):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What engines hold and forward passes compute in; weights that are trained are always float32."""
     lora: LoraSpec | None = None
-    """Train an adapter instead of all weights; the reference is then this model with the adapter off."""
+    """Train an adapter instead of all weights. The reference is what the algorithm says: the adapter of the iteration before
+    where it is the previous iterate (selm), this model with the adapter off where it is the initial model (xpo, dpo)."""
     chat_template: str = "tokenizer"
     """`tokenizer`: the template that comes with the model, if any. `plain`: messages joined by blank lines, no template.
     Else the path of a Jinja file."""
     end_of_turn: str | None = Field(None, min_length=1)
     """Token that ends a response where the template's turns do not end with the tokenizer's EOS, such as <|eot_id|>. Responses
-    of the dataset end with it; draws end there, at the tokenizer's EOS, or at those of generation_config.json."""
+    of the dataset end with it; draws end there, at the tokenizer's EOS, or at those of generation_config.json. Default: what
+    the template writes behind an answer."""
+    template_arguments: dict[str, JsonValue] = later({})
+    """What the template is given beside the messages, such as {enable_thinking: false}; for prompts of training, evaluation
+    and the canary alike. The result's template has them as its defaults."""
+
+    @model_validator(mode="after")
+    def _arguments_are_for_a_template(self) -> Self:
+        for name in self.template_arguments:
+            if not name.isidentifier() or name in TEMPLATE_OWN:
+                raise ValueError(
+                    f"template_arguments.{name}: not a name for an argument of a template; give names that the template "
+                    f"reads, such as enable_thinking (not {', '.join(TEMPLATE_OWN)})"
+                )
+        if self.template_arguments and self.chat_template == "plain":
+            raise ValueError("template_arguments: chat_template plain has no template; leave one of them out")
+        return self
 
 
 class FilesSource(Spec):
-    """Parquet, jsonl, json or csv: a file, a folder, a glob, or a list of them."""
+    """Parquet, jsonl, json, csv or Arrow, texts also as .gz or .zst: a file, a folder, a glob, or a list of them."""
 
     kind: Literal["files"]
     path: str | tuple[str, ...] = operational(...)
@@ -85,6 +120,10 @@ class ColumnsSpec(Spec):
     chosen: str = "chosen"
     rejected: str = "rejected"
     prompt_id: str = "prompt_id"
+    conversations: str = later("conversations")
+    """The turns before the answers, where a row has no prompt: ShareGPT's pairs have them there."""
+    system: str = later("system")
+    """The first turn of the prompt, of the role system; where the prompt has such a turn, both must be equal."""
 
 
 class DataSpec(Spec):
@@ -108,4 +147,5 @@ class DataSpec(Spec):
     overlong_prompts: Literal["drop", "truncate"] = "drop"
     """`truncate` keeps the end of the prompt."""
     invalid_rows: Literal["refuse", "drop"] = "refuse"
-    """What to do about a row that cannot be read (an empty answer, prompts that differ): `drop` leaves it out and counts."""
+    """What to do about a row that cannot be read (an empty answer, prompts that differ) or that the chat
+    template refuses (a system turn, say): `drop` leaves it out and counts."""

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,7 @@ from xpo_ray.errors import SpecError
 from xpo_ray.spec.base import decisive
 from xpo_ray.spec.faults import explain, misread_booleans
 from xpo_ray.spec.run import RunSpec
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key may stand only once: of two, one would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        nodes = [key for key, _ in node.value if not key.tag.endswith(":merge")]
-        keys = [self.construct_object(key, deep=True) for key in nodes]
-        for i, (key_node, key) in enumerate(zip(nodes, keys, strict=True)):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(
-                    "in this mapping", node.start_mark, f"the key {key!r} stands twice", key_node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
+from xpo_ray.spec.yaml_text import Misread, parse, read_text, said
 
 SeedOf = Callable[[Path], int | None]
 
@@ -61,13 +47,15 @@ def resolve(
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises SpecError where there is none."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = read_text(path)
     except FileNotFoundError as error:
         raise SpecError(f"{path}: no such spec file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
+    try:
+        raw = parse(text)
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}: not YAML: {_said(error)}") from error
+        raise SpecError(f"{path}: {'' if isinstance(error, Misread) else 'not YAML: '}{said(error, text)}") from error
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: a spec is a mapping, got {type(raw).__name__}; see `xpo-ray schema`")
     return raw
@@ -89,17 +77,13 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     node[last] = _value(text)
 
 
-def _said(error: yaml.YAMLError) -> str:
-    """Where and what, on one line."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark is not None else problem
-
-
 def _value(text: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
+        return parse(text)
+    except Misread as error:
+        raise SpecError(f"--set value {text!r}: {said(error, text)}") from error
     except yaml.YAMLError as error:
-        raise SpecError(f"--set value {text!r} is not YAML: {_said(error)}; quote it") from error
+        raise SpecError(f"--set value {text!r} is not YAML: {said(error, text)}; quote it") from error
 
 
 def absolute_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class SamplingSpec(Spec):
     top_k: int | None = Field(None, ge=1)
     max_new_tokens: int = Field(256, ge=1)
     min_new_tokens: int = Field(0, ge=0)
-    """EOS is not drawn before this many tokens."""
+    """EOS is not drawn before this many tokens. Above 0, or at a temperature other than 1, or with top_p or top_k, draws are
+    not from the distribution that log-probs are of: the step metrics are then log_ratio/… and no kl/…."""
 
     @model_validator(mode="after")
     def _least_is_not_above_most(self) -> Self:
@@ -52,6 +53,11 @@ class TrainingSpec(Spec):
     rmsprop_alpha: float = later(0.99, ge=0.0, lt=1.0)
     """Share of the old mean of squares: v ← α v + (1 − α) g², the step is g / (√v + ε)."""
     rmsprop_epsilon: PositiveFloat = later(1e-8)
+    bonus_without_pairs: bool = later(False)
+    """Let a window without a single pair train the exploration bonus alone. Otherwise it takes no optimizer step: the step is
+    recorded as skipped, and step numbers and the schedule go on."""
+    max_windows_without_pairs: int = operational(20, ge=0)
+    """The run pauses after so many windows in a row without a pair, counted from its start or its resume; 0: never."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this L2 norm."""
     micro_batch_tokens: int = operational(2048, ge=1)
@@ -72,6 +78,9 @@ class EvaluationSpec(Spec):
     """`sample` draws at temperature 1 with the same seeds in every iteration; KL needs it."""
     max_new_tokens: int | None = Field(None, ge=1)
     """Default: sampling.max_new_tokens."""
+    min_new_tokens: int | None = Field(None, ge=0)
+    """Default: sampling.min_new_tokens. Above 0 there is no held-out KL: draws then lack an early EOS that log-probs allow. Set
+    0 to have it."""
     every_steps: int = operational(50, ge=1)
     """Distance between evaluations in a fully online run; else each iteration is evaluated."""
     select: Literal["last", "best"] = "last"

@@ -38,7 +38,8 @@ class ColumnReport(Answer):
     type: str
     missing: int
     """Rows without a value, of those that were looked at."""
-    role: Literal["prompt", "chosen", "rejected", "prompt_id", "unused"]
+    role: Literal["prompt", "chosen", "rejected", "prompt_id", "conversations", "system", "unused"]
+    """`unused`: no run reads it."""
 
 
 class DatasetView(Stamped):
@@ -52,7 +53,7 @@ class DatasetView(Stamped):
     bytes: int | None
     sha256: str | None
     format: str | None
-    """What its columns were recognised as: ultrafeedback, texts, transcript, prompts."""
+    """What its columns were recognised as: ultrafeedback, texts, sharegpt, transcript, prompts."""
     columns: list[ColumnReport]
     usable_for: list[str]
     """Algorithms that can be run on it."""

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from tests.api.cluster.raylike import RayLike, raylike
 from tests.api.conftest import Headers
 from tests.api.rows import add_attempt, add_run
+from tests.patience import Deadline
 from xpo_ray.api.cluster import logs, reconciler
 from xpo_ray.api.cluster.link import Link
 from xpo_ray.api.cluster.reconciler import EVERY_S, IDLE_S, Reconciler
@@ -38,9 +39,9 @@ def owner(api: TestClient, submitter: Headers, services: Services) -> str:
 
 
 def until(true: Callable[[], bool], within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
+    deadline = Deadline(within_s)
     while not true():
-        assert time.monotonic() < deadline
+        assert deadline.ahead
         time.sleep(0.01)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from tests.patience import Deadline
 from tests.running import model_digest, tiny_world, write_spec, xpo_ray
 from tests.service.invariants import faults_of, tally
 from tests.service.serving import Service, kill, processes, serving
@@ -28,7 +29,7 @@ from xpo_ray.run_states import Status
 from xpo_ray.spec.loading import resolve
 from xpo_ray.storage import LocalStorage, replace_file, to_json
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray]
 CANARY = "canary-51f0c2d9"
 SLOW = '''"""Vowels, taking its time; and a look at the secret, which must be there."""
 
@@ -83,13 +84,13 @@ class Bench:
             move(session, session.get_one(Run, run_id), to, datetime.now(UTC), why="a test wants it")
 
     def until(self, run_id: str, *statuses: str, steps: int = 0, within_s: float = 120) -> Run:
-        deadline = time.monotonic() + within_s
+        deadline = Deadline(within_s)
         while True:
             run = self.run(run_id)
             if run.status in statuses and run.progress.get("steps", 0) >= steps:
                 return run
             assert run.status != "failed", run.error
-            assert time.monotonic() < deadline, f"{run.status} {run.progress}\n{self.service.words()}"
+            assert deadline.ahead, f"{run.status} {run.progress}\n{self.service.words()}"
             time.sleep(0.1)
 
     def driver(self, run_id: str) -> int:
@@ -245,9 +246,9 @@ def test_a_driver_that_was_superseded_stops_and_its_end_is_refused(bench: Bench)
     bench.until(run_id, "running", steps=1)
     os.kill(pid := bench.driver(run_id), signal.SIGSTOP)
     bench.until(run_id, "starting", "running", within_s=40)
-    deadline = time.monotonic() + 60
+    deadline = Deadline(60)
     while bench.run(run_id).attempt == 1:
-        assert time.monotonic() < deadline, bench.service.words()
+        assert deadline.ahead, bench.service.words()
         time.sleep(0.2)
     os.kill(pid, signal.SIGCONT)
     run = bench.check(run_id)

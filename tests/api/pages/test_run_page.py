@@ -7,7 +7,7 @@ from tests.api.pages.conftest import Visits
 from tests.api.pages.rows import HOSTILE, bring, measured_run, new_run, step_done, tell
 from tests.api.pages.serving import Served
 from tests.xpo_ray.report.folders import small_run
-from xpo_ray.api.database.tables import Attempt, Run
+from xpo_ray.api.database.tables import Attempt, Run, Step
 from xpo_ray.api.services import Services
 
 pytestmark = pytest.mark.browser
@@ -202,3 +202,20 @@ def test_tabs_are_reached_with_the_keyboard(visit: Visits, services: Services, a
     assert window.run("document.activeElement.textContent") == "Spec"
     window.page.keyboard.press("ArrowRight")
     assert window.run("document.activeElement.textContent") == "Charts"
+
+
+def test_windows_without_a_pair_stand_first_with_their_causes(visit: Visits, services: Services) -> None:
+    new_run(services, "run_a")
+    for n in (1, 2):
+        metrics = {"pairs": 0.0, "skipped": 1.0, "tie_rate": 1.0, "no_pair/one_score": 4.0}
+        made = {"attempt": 1, "iteration": 1, "step": n, "seconds": 0.1, "at": services.clock()}
+        with services.database.write() as session:
+            session.add(Step(run_id="run_a", total_step=n, metrics=metrics, **made))
+    window = visit("/runs/run_a")
+    window.sees("no window had a pair so far (2 windows), and they took no optimizer step", ".trouble")
+    window.sees("the judge gave one and the same score to every response of every prompt (8 prompts)", ".trouble li")
+    metrics = {"pairs": 4.0, "skipped": 0.0, "loss": 0.6}
+    payload = {"iteration": 1, "step": 3, "total_step": 3, "metrics": metrics, "seconds": 0.1, "replayed": False}
+    tell(services, "run_a", "step_done", payload)
+    window.sees("2 of 3 windows had no pair", ".trouble")
+    assert window.complaints == []

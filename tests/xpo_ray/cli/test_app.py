@@ -14,7 +14,7 @@ from tests.running import tiny_world, write_spec
 from tests.tiny import tiny_model_folder, tiny_pairs, write_parquet
 from tests.xpo_ray.plan.test_shapes import LLAMA_3_8B, config_folder
 from xpo_ray.cli import main
-from xpo_ray.errors import JudgeUnreachable
+from xpo_ray.errors import JudgeUnreachable, NeedsAttention, NothingLearned
 
 Edit = Callable[[dict[str, Any], Path], None]
 
@@ -243,18 +243,22 @@ def test_prompts_of_one_partition_may_differ_from_another_by_one(
     assert [i["prompts"] for i in json.loads(out)["plan"]["iterations"]] == [24, 23]
 
 
-def test_a_run_that_pauses_for_its_judge_says_how_to_go_on_and_ends_with_1(
-    here: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", [JudgeUnreachable, NothingLearned])
+def test_a_run_that_pauses_by_itself_says_how_to_go_on_and_ends_with_1(
+    why: type[NeedsAttention],
+    here: tuple[Path, dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, raw = here
 
     def out_of_reach(*_: object, **__: object) -> None:
-        raise JudgeUnreachable("judge http:h could not be reached")
+        raise why("this is the reason")
 
     monkeypatch.setattr("xpo_ray.cli.foreground.run_and_show", out_of_reach)
     code, _, said = run(capsys, monkeypatch, "run", write_spec(folder, raw))
     assert code == 1
-    assert "the run is paused, go on with --resume: judge http:h could not be reached" in said
+    assert "the run is paused, go on with --resume: this is the reason" in said
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import Deadline
 from xpo_ray.courier.connection import Connection
 from xpo_ray.courier.heartbeat import HeartbeatThread
 from xpo_ray.courier.shipper import JournalFile, Shipper
@@ -78,9 +79,9 @@ def numbers(peer: Peer) -> list[tuple[int, list[int]]]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = Deadline(10)
     while not true():
-        assert time.monotonic() < deadline
+        assert deadline.ahead
         time.sleep(0.02)
 
 

@@ -35,8 +35,8 @@ def judged(*rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([usual | row for row in rows], schema=JUDGED)
 
 
-def metrics(*rows: dict[str, Any], base: pa.Table | None = None, sampled: bool = True) -> dict[str, float | None]:
-    return held_out_metrics(judged(*rows), base, beta=0.1, sampled=sampled)
+def metrics(*rows: dict[str, Any], base: pa.Table | None = None, own: bool = True) -> dict[str, float | None]:
+    return held_out_metrics(judged(*rows), base, beta=0.1, dtype="float32", own_distribution=own)
 
 
 def test_z95_is_the_normal_quantile() -> None:
@@ -109,10 +109,10 @@ def test_both_estimates_find_the_kl_of_two_known_distributions_and_k3_is_never_n
     assert all((kl_estimates(np.array([r]))["kl/k3"] or 0.0) >= 0.0 for r in (-3.0, -1e-9, 1e-9, 3.0))
 
 
-def test_kl_is_of_own_draws_against_the_base_and_absent_where_they_were_greedy() -> None:
+def test_kl_is_of_own_draws_against_the_base_and_absent_where_they_come_from_another_distribution() -> None:
     got = metrics({"logp": -2.0, "base_logp": -2.5}, {"logp": -4.0, "base_logp": -3.5})
     assert got["kl/k1"] == pytest.approx(0.0)
-    assert not [name for name in metrics({}, sampled=False) if name.startswith("kl/")]
+    assert not [name for name in metrics({}, own=False) if name.startswith("kl/")]
 
 
 def test_a_response_that_the_base_finds_impossible_gives_a_finite_number() -> None:
@@ -129,7 +129,7 @@ def test_implicit_rewards_are_scaled_differences_to_the_base_on_the_pairs() -> N
         {},
     )
     base = judged(*({"chosen_logp": -11.0, "rejected_logp": -10.0} for _ in range(3)), {})
-    got = implicit_rewards(now, base, beta=0.1)
+    got = implicit_rewards(now, base, beta=0.1, dtype="float32")
     assert got["implicit_accuracy"] == pytest.approx(1.5 / 3)
     assert got["implicit_margin"] == pytest.approx(0.1 * (3 + 0 - 2) / 3)
     assert (got["implicit_accuracy/low"], got["implicit_accuracy/high"]) == pytest.approx(wilson(1.5, 3))

@@ -32,13 +32,15 @@ def served(
     adapter_rank: int | None = None,
     tensor_parallel: int = 1,
     gpu: bool = False,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+    kv_cache_bytes: int = 2**28,
 ) -> Iterator[Served]:
-    """A process that serves a model for sequences up to 256 tokens: in float32, or in bfloat16 on a GPU."""
+    """A process that serves a model for sequences up to 256 tokens: in float32, or in bfloat16 on a GPU and where asked."""
     environment = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    dtype: Literal["float32", "bfloat16"] = "bfloat16" if gpu else "float32"
-    settings = VllmSettings(dtype, 256, 2**28, tensor_parallel, gpu, adapter_rank)
+    computes = dtype or ("bfloat16" if gpu else "float32")
+    settings = VllmSettings(computes, 256, kv_cache_bytes, tensor_parallel, gpu, adapter_rank)
     spawn = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(1, spawn, _make, (path, settings, eos_ids)) as process:

@@ -73,7 +73,8 @@ def test_the_first_twenty_steps_have_the_losses_of_one_worker(two: Together, mod
     one = alone(SPEC, model(model_folder))
     two.all(work.make, "twenty", SPEC, model(model_folder))
     [found, _] = two.all(work.steps, "twenty", given)
-    assert [m["loss"] for m in found] == pytest.approx([one.step(*s).metrics["loss"] for s in given], rel=1e-5)
+    told = [(m["skipped"], m.get("loss", 0.0)) for m in (one.step(*s).metrics for s in given)]
+    assert [(m["skipped"], m.get("loss", 0.0)) for m in found] == [pytest.approx(each, rel=1e-5) for each in told]
 
 
 def by_one_step_of_sgd(two: Together, spec: TrainingSpec, origin: ModelSpec, table: pa.Table) -> tuple[Any, Any, Any]:
@@ -107,12 +108,23 @@ def test_shares_may_be_unequal_or_empty(two: Together, model_folder: Path, spec:
     assert differ(two.all(work.weights, "compared")[0], one.weights()) < 1e-6
 
 
+def test_both_ranks_skip_a_window_whose_bonus_stands_alone_unless_it_may(two: Together, model_folder: Path) -> None:
+    table, origin = shard([tables.pair(0, 2, 0), tables.tie(1, 2, 0)], model_folder), model(model_folder)
+    one, found = compared(two, windows(table, [[0], [1], [0]]), SPEC, origin)
+    assert [metrics["skipped"] for metrics in found] == [0.0, 1.0, 0.0]
+    assert differ(two.all(work.weights, "compared")[0], one.weights()) < 1e-6
+    alone_too = SPEC.model_copy(update={"bonus_without_pairs": True})
+    _, found = compared(two, windows(table, [[1]]), alone_too, origin)
+    assert [metrics["skipped"] for metrics in found] == [0.0]
+
+
 def test_a_window_in_which_nothing_counts_changes_no_weight(two: Together, model_folder: Path) -> None:
     table = shard([tables.dropped(), tables.tie(1, 2, 0)], model_folder)
     origin = model(model_folder)
     two.all(work.make, "nothing", SPEC, origin)
     [metrics], _ = two.all(work.steps, "nothing", [(order(whole(table), kappa=0.0), [table])])
-    assert (metrics["loss"], metrics["grad_norm"], metrics["tie_rate"]) == (0.0, 0.0, 0.5)
+    assert (metrics["skipped"], metrics["tie_rate"]) == (1.0, 0.5)
+    assert {"loss", "grad_norm"}.isdisjoint(metrics)
     assert two.all(work.moments, "nothing") == [0, 0]
     assert differ(two.all(work.weights, "nothing")[0], alone(SPEC, origin).weights()) == 0.0
 

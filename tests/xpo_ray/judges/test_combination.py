@@ -129,3 +129,28 @@ def test_a_margin_is_between_best_and_worst_in_the_judges_own_unit() -> None:
     assert margin(ranking((None, 0.9), (0.1, None))) == pytest.approx(0.8)
     assert margin(scoring(1.0, None)) is None
     assert margin(Judgement("x", reason="failed")) is None
+
+
+def rounded(*scores: float) -> Judgement:
+    """Of a judge that computes, whose scores are sure up to a thousandth."""
+    return Judgement("rm", scores=scores, rounding=1e-3)
+
+
+def test_scores_within_a_members_own_rounding_are_equal_before_they_are_standardised_or_ranked() -> None:
+    for normalise, equal in (("standardise", (0.0, 0.0)), ("rank", (0.5, 0.5))):
+        assert combined([Vote(rounded(1.0, 1.0005))], 2, normalise).scores == equal  # type: ignore[arg-type]
+        given = combined([Vote(scoring(1.0, 1.0005))], 2, normalise)  # type: ignore[arg-type]
+        assert given.scores is not None
+        assert given.scores[0] != given.scores[1]
+
+
+def test_the_verdict_states_the_rounding_of_its_members_in_its_own_scale() -> None:
+    votes = [Vote(rounded(0.0, 2.0), 1.0), Vote(scoring(1.0, 0.0), 3.0)]
+    assert combined(votes, 2, "none").rounding == pytest.approx(2e-3 / 4)
+    assert combined(votes, 2, "standardise").rounding == pytest.approx(2e-3 / 4)  # the deviation of 0 and 2 is 1
+    assert combined(votes, 2, "rank").rounding == 0.0
+
+
+def test_members_that_differ_within_their_rounding_do_not_disagree() -> None:
+    verdict = scoring(1.0, 0.0)
+    assert disagreement(verdict, [Vote(verdict), Vote(rounded(1.0, 1.0005))]) == 0.25

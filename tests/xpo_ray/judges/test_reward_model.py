@@ -16,6 +16,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    Phi3Config,
+    Phi3ForSequenceClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -139,6 +141,28 @@ def test_scores_are_those_of_each_text_alone_though_padding_is_eos_and_every_tex
     batched = scores(opened(llama), compare(*TEXTS))
     assert batched == pytest.approx([slow_decoder_score(llama, templated(text)) for text in TEXTS], abs=1e-5)
     assert len({round(score, 5) for score in batched}) == len(TEXTS)
+
+
+def test_scores_do_not_depend_on_texts_beyond_a_border_of_longrope(llama: Path, copy: Callable[[Path], Path]) -> None:
+    folder = copy(llama)
+    torch.manual_seed(0)
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [6.0] * 4, "factor": 2.0}
+    rope |= {"rope_theta": 10_000.0, "original_max_position_embeddings": 60}
+    sizes = {
+        "vocab_size": 320,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "initializer_range": 0.3,
+        **SIZES,
+    }
+    config = Phi3Config(**sizes, rope_parameters=rope, original_max_position_embeddings=60)
+    Phi3ForSequenceClassification(config).save_pretrained(folder)
+    texts = ["Tom.", "I do not know. " * 3, "A good name for a cat is Tom, or Tim, or Tam. " * 3]
+    own = [slow_decoder_score(folder, templated(text)) for text in texts]
+    assert scores(opened(folder), compare(*texts)) == pytest.approx(own, abs=1e-4)
+    apart = [score for text in texts for score in scores(opened(folder), compare(text))]
+    assert apart == pytest.approx(own, abs=1e-4)
 
 
 @pytest.mark.parametrize("special", [{}, {"pad_token": "<pad>"}, {"pad_token": "</s>"}], ids=str)

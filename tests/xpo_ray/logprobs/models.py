@@ -1,5 +1,7 @@
 """Small random models of the architectures that log-probs are tried on."""
 
+from typing import Any
+
 import torch
 from transformers import (
     Gemma2Config,
@@ -10,6 +12,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -38,6 +42,10 @@ GPT2_SIZES = {
     "eos_token_id": 1,
 }
 
+BORDER = 12
+LONG = {"rope_type": "longrope", "long_factor": [4.0] * 4, "short_factor": [1.0] * 4, "rope_theta": 10_000.0}
+NTK = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
+
 
 def make(kind: str, window: int = 4) -> PreTrainedModel:
     """The same weights each time; gpt2 has learned absolute positions, mistral a sliding window."""
@@ -55,4 +63,22 @@ def make(kind: str, window: int = 4) -> PreTrainedModel:
             case "gemma2":
                 soft = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 5.0, "head_dim": 8}
                 return Gemma2ForCausalLM(Gemma2Config(**SIZES, **soft, sliding_window=64)).eval()
+    raise ValueError(kind)
+
+
+def bordered(kind: str) -> PreTrainedModel:
+    """Models that compute otherwise beyond BORDER tokens."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = SIZES | {"pad_token_id": 0}
+    match kind:
+        case "longrope":
+            rope = LONG | {"original_max_position_embeddings": BORDER, "factor": 4.0}
+            return Phi3ForCausalLM(
+                Phi3Config(**sizes, rope_parameters=rope, original_max_position_embeddings=BORDER)
+            ).eval()
+        case "dynamic":
+            sizes["max_position_embeddings"] = BORDER
+            return LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=NTK)).eval()
+        case "sliding":
+            return MistralForCausalLM(MistralConfig(**sizes, sliding_window=BORDER)).eval()
     raise ValueError(kind)

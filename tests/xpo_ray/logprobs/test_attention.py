@@ -117,8 +117,8 @@ def test_under_autocast_the_kernel_gets_its_type_whatever_the_type_of_its_inputs
     torch.testing.assert_close(out.float(), slow(packing, q, k, v), atol=0.05, rtol=0.0)
 
 
-def test_attention_with_soft_caps_is_refused_instead_of_being_wrong() -> None:
+def test_attention_with_sinks_is_refused_instead_of_being_wrong() -> None:
     packing = Packing.of(EVEN, CPU)
     q, k, v = inputs(len(packing.ids_N))
-    with pytest.raises(NotImplementedError, match="softcap"):
-        packed_attention(torch.nn.Module(), q, k, v, None, packing=packing, softcap=5.0)
+    with pytest.raises(NotImplementedError, match="s_aux"):
+        packed_attention(torch.nn.Module(), q, k, v, None, packing=packing, s_aux=torch.zeros(4))

@@ -10,11 +10,13 @@ import pytest
 from tests.tiny import END, tiny_model_folder, tiny_pairs, write_parquet
 from tests.xpo_ray.judges.pairrm.worlds import ranker_folder
 from xpo_ray.algorithms import algorithm_row, reference_version, row_of_iteration
+from xpo_ray.demo.recipes import real_spec
 from xpo_ray.plan import plan
 from xpo_ray.plan.work import iterations
 from xpo_ray.preparation import prepare, schedule_of
 from xpo_ray.rates import learning_rate
 from xpo_ray.spec import RunSpec, at_iteration, load_spec
+from xpo_ray.spec.loading import resolve
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 ULTRAFEEDBACK = 61_135
@@ -65,7 +67,14 @@ def accelerated_steps(rows: int, per_gpu: int, accumulated: int, gpus: int = 8) 
 
 
 def test_every_recipe_of_a_paper_is_looked_at_here() -> None:
-    assert {file.stem for file in RECIPES.glob("*.yaml")} == {*PAPERS, "tiny-selm"}
+    assert {file.stem for file in RECIPES.glob("*.yaml")} == {*PAPERS, "tiny-selm", "smollm2-selm"}
+
+
+def test_the_recipe_of_smollm2_is_the_demo_on_other_data() -> None:
+    raw = real_spec(Path("HuggingFaceTB/SmolLM2-135M-Instruct"))
+    own = resolve(raw, (), RECIPES).model_dump()
+    places = {"name", "output.path"}
+    assert differences(recipe("smollm2-selm").model_dump(), own) == places
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -27,6 +27,7 @@ from xpo_ray.judges.pairrm.conversation import Conversation
 from xpo_ray.judges.pairrm.encoding import Ids, Pair, PairEncoding
 from xpo_ray.judges.pairrm.ranking import max_logits, win_probabilities
 from xpo_ray.linear import through_onednn
+from xpo_ray.rounding import SCORE_ROUNDING
 from xpo_ray.spec.judge import PairRMJudge
 
 PAD = 0
@@ -115,10 +116,11 @@ class PairRMRanker:
             return Judgement(
                 self._name, reason=f"{len(faults)} of {len(of)} logits are not finite, such as {faults[0]}"
             )
+        rounding = SCORE_ROUNDING[self._spec.dtype]
         matrix = [[of.get((a, b), 0.0) for b in read.responses] for a in read.responses]
         if self._spec.gives == "wins":
-            return Judgement(self._name, wins=win_probabilities(matrix))
-        return Judgement(self._name, scores=max_logits(matrix))
+            return Judgement(self._name, wins=win_probabilities(matrix), rounding=rounding)
+        return Judgement(self._name, scores=max_logits(matrix), rounding=rounding)
 
     def _logits(self, pairs: set[Pair]) -> dict[Pair, float]:
         out: dict[Pair, float] = {}

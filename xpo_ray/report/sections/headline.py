@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from xpo_ray.report.blocks import Note, Section, Tile, Tiles
 from xpo_ray.report.folder import RunFolder
+from xpo_ray.report.sections.unlearned import unlearned
 from xpo_ray.report.wording import counted, duration, number, percent, signed
 
 STATUS = {
@@ -26,7 +29,7 @@ def headline(run: RunFolder, _other: RunFolder | None) -> Section:
     lead = STATUS[run.status]
     if run.result and run.result.selected != history.total_iterations:
         lead += f" Iteration {run.result.selected} was selected as the best of {history.total_iterations}."
-    return Section("headline", "Headline", lead, (Tiles(tiles), *notes))
+    return Section("headline", "Headline", lead, (*unlearned(run), Tiles(tiles), *notes))
 
 
 def _reward(evaluations: dict[int, dict[str, float | None]], selected: int) -> Tile:
@@ -68,12 +71,18 @@ def _work(run: RunFolder) -> tuple[Tile, ...]:
         Tile(
             "Optimizer steps",
             f"{done:,}",
-            f"of {history.total_steps:,} planned, {counted(history.total_iterations, 'iteration')}",
+            f"of {history.total_steps:,} planned, {counted(history.total_iterations, 'iteration')}{_skipped(run)}",
         ),
         Tile("Time", duration(history.seconds), f"on {counted(machine['cores'], 'core')}{gpu}, host {machine['host']}"),
         Tile("Resumes", f"{resumes:,}", wasted),
         Tile("Tier", run.tier, tier[run.tier]),
     )
+
+
+def _skipped(run: RunFolder) -> str:
+    """Steps whose window had nothing to train on."""
+    skipped = float(np.nansum(run.history.steps.column("skipped"))) if len(run.history.steps) else 0.0
+    return f"; {skipped:,.0f} skipped" if skipped else ""
 
 
 def _prompts(data: dict[str, dict[str, Any]]) -> tuple[str, str]:

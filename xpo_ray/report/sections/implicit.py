@@ -12,6 +12,7 @@ from xpo_ray.report.folder import RunFolder
 from xpo_ray.report.sections.reward import why_not_evaluated
 from xpo_ray.report.series import Floats, sorted_curve, spread
 from xpo_ray.report.wording import percent, signed
+from xpo_ray.rounding import logp_bound, ranked_right
 
 MAX_ITERATIONS = 6
 PROMPTS = "share of held-out prompts, sorted, %"
@@ -36,9 +37,10 @@ def implicit(run: RunFolder, other: RunFolder | None) -> Section:
         )
         return Section("implicit", "Implicit rewards", lead, (Note(why),))
     rewards = {t: implicit_rewards(run, t) for t in iterations}
+    right = _right(run, iterations[-1])
     pairs = tuple(_figure(name, rewards) for name in ("chosen", "rejected") if _known(rewards, name))
     blocks: list[Block] = [Row(pairs) if pairs else Note(NO_PAIRS)]
-    blocks.append(Row((_figure("draws", rewards), *_margins(rewards))))
+    blocks.append(Row((_figure("draws", rewards), *_margins(rewards, right))))
     return Section("implicit", "Implicit rewards", lead, (*blocks, *(_against(run, other) if other else ())))
 
 
@@ -53,6 +55,18 @@ def implicit_rewards(run: RunFolder, iteration: int) -> Rewards:
         before = np.where(at >= 0, base[f"{name}_logp"][at], np.nan)
         rewards[name] = beta * (now[f"{name}_logp"] - before)
     return rewards
+
+
+def _right(run: RunFolder, iteration: int) -> float:
+    """Share of the held-out pairs that the model ranks as the dataset does, ties within rounding half; NaN without pairs."""
+    now, base = run.tables.held_out(iteration), run.tables.held_out(0)
+    _, here, there = np.intersect1d(now["row"], base["row"], assume_unique=True, return_indices=True)
+    logps = np.stack([t[f"{n}_logp"][at] for n in ("chosen", "rejected") for t, at in ((now, here), (base, there))])
+    logps = logps[:, np.isfinite(logps).all(axis=0)]
+    if not logps.shape[1]:
+        return float("nan")
+    difference = (logps[0] - logps[1]) - (logps[2] - logps[3])
+    return float(ranked_right(difference, logp_bound(run.run_spec.model.dtype, *logps)).mean())
 
 
 def _known(rewards: dict[int, Rewards], name: str) -> bool:
@@ -70,7 +84,7 @@ def _figure(name: str, rewards: dict[int, Rewards]) -> Figure:
     return Figure(BY_NAME[name], reading, lines(series, PROMPTS, "implicit reward", zero=True, hover="closest"))
 
 
-def _margins(rewards: dict[int, Rewards]) -> tuple[Figure, ...]:
+def _margins(rewards: dict[int, Rewards], right: float) -> tuple[Figure, ...]:
     if not _known(rewards, "chosen"):
         return ()
     margins = {t: r["chosen"] - r["rejected"] for t, r in rewards.items()}
@@ -78,9 +92,10 @@ def _margins(rewards: dict[int, Rewards]) -> tuple[Figure, ...]:
         Line(f"iteration {t}", *sorted_curve(m), ramp(i + 1, len(margins) + 1))
         for i, (t, m) in enumerate(margins.items())
     ]
-    last = margins[max(margins)]
-    right = percent(float((last[np.isfinite(last)] > 0).mean()))
-    reading = f"Chosen minus rejected, in ascending order: above zero a pair is ranked as in the dataset ({right} at the end)."
+    reading = (
+        "Chosen minus rejected, in ascending order: above zero a pair is ranked as in the dataset "
+        f"({percent(right)} at the end; a difference within rounding counts half)."
+    )
     return (Figure("Margin of the pairs", reading, lines(series, PROMPTS, "margin", zero=True, hover="closest")),)
 
 

@@ -67,7 +67,10 @@ def _outcomes(run: RunFolder) -> tuple[Block, ...]:
     ]
     blocks: list[Block] = []
     if any([*ties, *dropped, *failed]):
-        reading = "Prompts by outcome: a tie trains the bonus alone; one that was dropped or not judged trains nothing."
+        reading = (
+            "Prompts by outcome: a tie keeps its bonus, in a window that has a pair; "
+            "one that was dropped or not judged trains nothing."
+        )
         blocks.append(Figure("Outcomes", reading, stacked_bars([str(t) for t in shown], parts, "iteration", "prompts")))
     more = {key: title for key, title in OF_SOME_JUDGES.items() if any(key in counts for counts in judged.values())}
     head = ("iteration", "prompts", "pairs", "ties", "dropped", "identical candidates", "judge failed", *more.values())

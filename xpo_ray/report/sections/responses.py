@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from xpo_ray.generation.engine import held_out_sampling
 from xpo_ray.report.blocks import Figure, Note, Row, Section
 from xpo_ray.report.charts import Line, intervals
 from xpo_ray.report.folder import RunFolder
@@ -31,8 +32,21 @@ def responses(run: RunFolder, _other: RunFolder | None) -> Section:
     if np.isfinite(kl).any():
         figures.insert(0, _kl(x, kl, sem, column("kl/k3")))
     else:
-        notes = (Note("KL: the evaluation decodes greedily, and KL is estimated from samples at temperature 1 only."),)
+        notes = (Note(why_no_kl(run)),)
     return Section("responses", "KL and length", lead, (Row(tuple(figures)), *notes))
+
+
+def why_no_kl(run: RunFolder) -> str:
+    """Why held-out draws give no estimate of KL."""
+    how = held_out_sampling(run.run_spec)
+    if how.temperature == 0.0:
+        return "KL: the evaluation decodes greedily, and KL is estimated from samples at temperature 1 only."
+    if how.min_new_tokens:
+        return (
+            f"KL: held-out draws have at least {how.min_new_tokens} tokens (min_new_tokens), so they lack an early end that "
+            "log-probs allow, and no KL can be estimated from them; set evaluation.min_new_tokens: 0 to have it."
+        )
+    return "KL: no held-out draw has log-probs yet."
 
 
 def _kl(x: Floats, kl: Floats, sem: Floats, k3: Floats) -> Figure:

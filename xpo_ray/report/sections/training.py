@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xpo_ray.generation.engine import sampling_of
 from xpo_ray.report.blocks import Block, Figure, Note, Row, Section
 from xpo_ray.report.charts import MAX_RULES, Line, lines
 from xpo_ray.report.folder import RunFolder
@@ -80,7 +81,7 @@ PANELS = (
     ),
     Panel(
         "KL within the iteration",
-        "Estimated on the draws of each step's prompts, against the iteration's reference.",
+        "Estimated on each step's draws, against the iteration's reference; the policy's at its first step alone.",
         "nats per response",
         (
             ("kl/reference_policy", "KL(π_ref‖π)", "@reference"),
@@ -89,6 +90,19 @@ PANELS = (
         zero=True,
     ),
 )
+
+LOG_RATIOS = Panel(
+    "Log-ratio on draws",
+    "Mean difference of log-probs between the iteration's reference and the policy, on the draws that are trained on; no KL, "
+    "because they are the judge's choice or not drawn from the model's own distribution.",
+    "nats per response",
+    (
+        ("log_ratio/reference_draws", "log π_ref − log π", "@reference"),
+        ("log_ratio/policy_draws", "log π − log π_ref", "@draw"),
+    ),
+    zero=True,
+)
+"""Beside the KL it would show the same numbers again."""
 
 BONUS_PANELS = ("Exploration κ", "Exploration bonus")
 
@@ -105,13 +119,27 @@ def training(run: RunFolder, _other: RunFolder | None) -> Section:
     borders = _borders(run)
     if 0 < len(borders) <= MAX_RULES:
         lead += " Dotted rules stand where iterations begin."
-    figures = [made for panel in PANELS if (made := _figure(panel, run, replayed, borders)) is not None]
+    has_kl = steps.has("kl/reference_policy") or steps.has("kl/policy_reference")
+    panels = PANELS if has_kl else (*PANELS, LOG_RATIOS)
+    figures = [made for panel in panels if (made := _figure(panel, run, replayed, borders)) is not None]
     blocks: list[Block] = [Row(tuple(figures))]
     if not np.any(steps.column("kappa")):
         blocks.append(Note("κ is 0 throughout: this run has no exploration bonus."))
-    if not steps.has("kl/reference_policy") and not steps.has("kl/policy_reference"):
-        blocks.append(Note("No KL within the iteration: it is estimated on draws, and no draw was trained on."))
+    if not has_kl:
+        blocks.append(Note(_why_no_kl(run)))
     return Section("training", "Training", lead, tuple(blocks))
+
+
+def _why_no_kl(run: RunFolder) -> str:
+    steps, sampling = run.history.steps, run.run_spec.sampling
+    if not steps.has("log_ratio/reference_draws") and not steps.has("log_ratio/policy_draws"):
+        return "No KL within the iteration: it is estimated on draws, and no draw was trained on."
+    if not sampling_of(sampling, greedy=False).own_distribution:
+        return (
+            "No KL within the iteration: draws at another temperature than 1, with top_p, top_k or min_new_tokens are not "
+            "from the distribution that log-probs are of."
+        )
+    return "No KL within the iteration: only the judge's choice among the draws was trained on, or draws were greedy."
 
 
 def _borders(run: RunFolder) -> list[float]:

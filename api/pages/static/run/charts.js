@@ -8,6 +8,7 @@ import { calmed } from "../live.js";
 import { FINAL } from "../progress.js";
 import { complain, empty } from "../shell.js";
 import { EVALUATED, stageOf, STEPPED, THROUGHPUT } from "./figures.js";
+import { unlearned } from "./unlearned.js";
 
 const DRAW_MS = 500;
 const READ_MS = 4000;
@@ -19,13 +20,14 @@ class Charts {
     this.evaluations = new Map();
     this.stages = new Map();
     this.iterations = [];
+    this.alert = h("div");
     this.tiles = h("dl", { class: "tiles" });
     this.note = h("div");
     this.evaluated = EVALUATED.map((about) => [about, new Chart({ ...about, x: "iteration" })]);
     this.stepped = STEPPED.map((about) => [about, new Chart({ ...about, x: "step" })]);
     this.throughput = new Chart({ ...THROUGHPUT, x: "iteration" });
     const figures = [...this.evaluated, ...this.stepped].map(([, chart]) => chart.figure);
-    this.element = h("div", {}, this.tiles, this.note, h("div", { class: "figures" }, figures, this.throughput.figure));
+    this.element = h("div", {}, this.alert, this.tiles, this.note, h("div", { class: "figures" }, figures, this.throughput.figure));
     this.soon = calmed(() => this.draw(), DRAW_MS);
     this.reread = calmed(() => this.read().catch(complain), READ_MS);
     store.addEventListener("events", ({ detail }) => this.heard(detail));
@@ -84,6 +86,7 @@ class Charts {
     }
     const stages = [...this.stages.keys()].map((name) => ({ name, label: stageOf(name)[0], colour: stageOf(name)[1] }));
     this.throughput.show(this.series(this.stages, stages));
+    refill(this.alert, unlearned(this.steps, this.store.run.spec));
     refill(this.tiles, this.headlines());
     const nothing = this.ready && !this.steps.size && !this.evaluations.size;
     refill(this.note, nothing ? this.nothing() : null);

@@ -11,7 +11,7 @@ const SAYS = {
   run_resumed: (p) => `from ${p.checkpoint ?? "the base"} at step ${p.total_steps}, ${p.adopted_tables} tables kept`,
   iteration_started: (p) => `iteration ${p.iteration}: ${p.prompts} prompts, ${p.shards} shards, ${p.steps} steps, κ ${number(p.kappa)}, learning rate ${number(p.learning_rate)}`,
   shard_done: (p) => `iteration ${p.iteration}, shard ${p.shard}: ${p.stage}, ${p.prompts} prompts in ${duration(p.seconds)}${p.fresh ? "" : " (was there)"}`,
-  step_done: (p) => `step ${p.total_step} of iteration ${p.iteration}: loss ${number(p.metrics?.loss)}, accuracy ${percent(p.metrics?.["rewards/accuracies"], 0)}${p.replayed ? " (done again)" : ""}`,
+  step_done: (p) => p.metrics?.skipped ? `step ${p.total_step} of iteration ${p.iteration}: skipped, its window has no pair${p.replayed ? " (done again)" : ""}` : `step ${p.total_step} of iteration ${p.iteration}: loss ${number(p.metrics?.loss)}, accuracy ${percent(p.metrics?.["rewards/accuracies"], 0)}${p.replayed ? " (done again)" : ""}`,
   iteration_published: (p) => `iteration ${p.iteration} at step ${p.total_steps}${p.checkpoint ? `: ${p.checkpoint}` : ""}`,
   weights_served: (p) => `${p.role} serves version ${p.version} (${p.engine}): canary ${number(p.canary)}${p.trainer_canary === null ? "" : `, the trainer's ${number(p.trainer_canary)}`}`,
   evaluation_done: (p) => `iteration ${p.iteration}: reward ${fixed(p.metrics?.reward)}${p.metrics?.["win_rate/base"] === null || p.metrics?.["win_rate/base"] === undefined ? "" : `, wins ${percent(p.metrics["win_rate/base"])} against the base`}`,

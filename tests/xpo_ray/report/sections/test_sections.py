@@ -142,9 +142,54 @@ def test_kl_is_drawn_with_its_interval_and_its_absence_explained(finished: RunFo
     k1, _ = figures(responses(finished, None))["KL to the base"].chart["data"]
     assert k1["y"] == [0, 0.2, 0.4]
     assert k1["error_y"]["array"] == pytest.approx([0.0196] * 3)
-    with attempt_in(tmp_path) as run:
+    greedy = tmp_path / "greedy"
+    with attempt_in(greedy, evaluation={"decoding": "greedy"}) as run:
         run.tell(evaluated(0, 1.0, **{"kl/k1": None, "kl/k3": None}))
-    assert "greedily" in notes(responses(RunFolder.open(tmp_path), None))[0]
+    assert "greedily" in notes(responses(RunFolder.open(greedy), None))[0]
+    held_back = tmp_path / "held back"
+    with attempt_in(held_back, sampling={"min_new_tokens": 2}) as run:
+        run.tell(evaluated(0, 1.0, **{"kl/k1": None, "kl/k3": None}))
+    assert "at least 2 tokens" in notes(responses(RunFolder.open(held_back), None))[0]
+
+
+def test_a_mean_log_ratio_is_drawn_under_its_own_name_where_it_is_no_kl(tmp_path: Path) -> None:
+    with attempt_in(tmp_path, sampling={"temperature": 0.7}) as run:
+        run.tell(step(1, **{"log_ratio/reference_draws": 0.5}))
+    section = training(RunFolder.open(tmp_path), None)
+    assert "KL within the iteration" not in figures(section)
+    assert figures(section)["Log-ratio on draws"].chart["data"][0]["y"] == [0.5]
+    assert "another temperature than 1" in notes(section)[-1]
+
+
+TIED = {"pairs": 0.0, "tie_rate": 1.0, "no_pair/one_score": 8.0, "skipped": 1.0}
+
+
+def test_a_run_without_any_pair_says_first_that_nothing_was_learned_and_why(tmp_path: Path) -> None:
+    with attempt_in(tmp_path) as run:
+        run.tell(RunStarted("run_x", 1, 2, 4), step(1, **TIED), step(2, **TIED))
+    section = headline(RunFolder.open(tmp_path), None)
+    first = section.blocks[0]
+    assert isinstance(first, Note)
+    assert first.tone == "bad"
+    assert tiles(section)["Optimizer steps"].detail == "of 4 planned, 2 iterations; 2 skipped"
+    assert first.text.startswith(
+        "Nothing was learned from preferences: none of the 2 windows had a pair, and they took no "
+    )
+    assert "one and the same score to every response of every prompt: it is constant (16 prompts)" in first.text
+
+
+def test_some_windows_without_a_pair_are_told_without_alarm_and_warnings_stand_beside_them(tmp_path: Path) -> None:
+    with attempt_in(tmp_path) as run:
+        run.tell(RunStarted("run_x", 1, 2, 4), step(1, **TIED), step(2), step(3))
+        run.tell(Warned("empty_draws", "the first 8 draws are all empty"), Warned("odd", "something else"))
+    first, second = headline(RunFolder.open(tmp_path), None).blocks[:2]
+    assert isinstance(first, Note)
+    assert (first.tone, first.text.split(".")[0]) == ("", "1 of 3 windows had no pair and took no optimizer step")
+    assert second == Note("the first 8 draws are all empty", "bad")
+
+
+def test_a_run_whose_windows_all_have_pairs_begins_with_its_numbers(finished: RunFolder) -> None:
+    assert isinstance(headline(finished, None).blocks[0], Tiles)
 
 
 def test_training_marks_replayed_steps_and_the_borders_of_iterations(tmp_path: Path) -> None:
