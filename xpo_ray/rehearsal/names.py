@@ -3,8 +3,7 @@
 The model is made without memory, so that a folder of any size takes a moment; no weight is read.
 """
 
-from transformers import AutoModelForCausalLM
-
+from xpo_ray.architectures import model_class, read_config
 from xpo_ray.spec.data import ModelSpec
 
 NAMED = 3
@@ -12,7 +11,7 @@ NAMED = 3
 
 def fault_of_names(model: ModelSpec) -> str | None:
     """What is wrong with the names and shapes of a folder's tensors, if anything. Raises what transformers raises."""
-    _, report = AutoModelForCausalLM.from_pretrained(
+    _, report = model_class(read_config(model.path, model.revision)).from_pretrained(
         model.path,
         revision=model.revision,
         device_map="meta",
