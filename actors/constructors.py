@@ -39,7 +39,7 @@ def _raising_first(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_unmade(role: str, error: RayError) -> None:
-    """Raises ActorLost, with all that Ray says, for an actor that could not be made at all: its class or its arguments cannot be
+    """Raises ActorLost, with what Ray says, for an actor that could not be made at all: its class or its arguments cannot be
     read in its process. Another process would fail in the same way."""
     if isinstance(error, RayActorError) and error.actor_init_failed:
         raise ActorLost(f"{role} cannot be started: {error}") from error

@@ -48,8 +48,8 @@ async def iterate(run: Run) -> None:
 def run_foreground(
     prepared: Prepared, *, resume: bool, reporter: Reporter, profile: bool = False, cast: Cast = CAST
 ) -> Result:
-    """Run to the end in this process, on the Ray of the spec's resources. Raises UserError before anything is written, RunFailed
-    afterwards.
+    """Run to the end in this process, on the Ray of the spec's resources. Raises UserError before anything is written,
+    RunFailed afterwards.
 
     With `profile` the attempt's folder gets profile.json: where each second of each role went."""
     spec = prepared.spec

@@ -122,7 +122,7 @@ def start_actor(
     asks: dict[str, Any] | None = None,
     secrets: Sequence[str] = (),
 ) -> Any:
-    """An actor with a readable name, no restarts and no retries of its own: pools decide about both. What its constructor raises
+    """An actor with a readable name, no restarts and no retries of its own: pools decide both. What its constructor raises
     is what its methods raise. `pulse`: its method of
     that name is answered while another one works; its methods then run in a thread, its constructor in the main one. `lanes`:
     calls that it works on at once, each in a thread. `asks`: options of Ray about where it runs and with what; default:

@@ -1,4 +1,4 @@
-"""What is wrong where an engine's canary is not the trainer's: which side has it, and what a look at the engine's weights tells.
+"""What is wrong where an engine's canary is not the trainer's: which side has it, and what the engine's weights tell.
 
 The roles of a run ask for the sentence, a policy's process looks at its own weights; it decides nothing.
 """
@@ -15,7 +15,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Examined:
-    """A look at the weights of one process: its canary by the plain path of a transformers model that holds what the process was
+    """A look at the weights of one process: its canary by the plain path of a transformers model with what the process was
     given, and the tensors of that model with NaN or infinity in them."""
 
     plain: float

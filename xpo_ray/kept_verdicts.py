@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpo_ray.spec.loading import digest
+from xpo_ray.user_cache import user_cache
 
 FOLDER = "XPO_RAY_VERDICTS"
 """Names another folder than the one in the user's cache."""
@@ -28,8 +29,7 @@ class KeptVerdicts:
     def of_user(cls) -> "KeptVerdicts":
         if own := os.environ.get(FOLDER):
             return cls(Path(own))
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return cls(Path(cache) / "xpo_ray" / "rehearsals")
+        return cls(user_cache() / "verdicts")
 
     def find(self, key: Sequence[object]) -> str | None:
         """The verdict under a key."""

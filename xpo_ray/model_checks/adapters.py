@@ -26,7 +26,7 @@ def refuse_adapters(folder: Path, field: str) -> None:
     if (folder / "config.json").exists():
         raise ModelError(
             f"{field} {folder}: holds a model and {named}, which transformers would put into it unsaid; move {CONFIG} and "
-            f"{' or '.join(WEIGHTS[:2])} to another folder, or merge the adapter: {_merging(folder, kind, base)}"
+            f"{' or '.join(WEIGHTS[:2])} to another folder, or {_merging(folder, kind, base)} and name that folder"
         )
     raise ModelError(f"{field} {folder}: is {named}, not a model; {_remedy(folder, kind, base)}")
 
@@ -39,7 +39,7 @@ def _merging(folder: Path, kind: str, base: str) -> str:
     if kind in NOT_MERGED:
         return f"an adapter of this kind cannot be merged into {base}: train {base} itself"
     return (
-        f"merge it first, with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {str(folder)!r})"
+        f"merge it first with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {str(folder)!r})"
         ".merge_and_unload().save_pretrained(DIR)`, add the tokenizer,"
     )
 

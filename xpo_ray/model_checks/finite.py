@@ -1,6 +1,6 @@
 """NaN and infinity in the weights of a folder: read once, before a run begins, by the process that prepares it.
 
-The verdict is kept beside those of rehearsals, by file, size and time of change, so that a resume does not read again. No torch:
+The verdict is kept beside those of rehearsals, by file, size and time of change, so that a resume reads nothing. No torch:
 the bits of a number tell whether it is finite.
 """
 
@@ -42,7 +42,7 @@ def _fault(tensors: Iterable[tuple[str, StoredTensor]]) -> str:
     """What is wrong, nothing where all is well."""
     for name, tensor in tensors:
         largest, full = largest_bits(tensor), EXPONENT[tensor.dtype][1]
-        if largest >= full:
+        if largest > full or (largest == full and name.endswith("weight")):
             what = "infinity" if largest == full else "NaN"
             half = (
                 ", as values have that were too large for 16 bits"

@@ -1,6 +1,6 @@
-"""Whether the weights of a folder are those of a language model, by the names of their tensors: its head, and all of its layers.
+"""Whether the weights of a folder are those of a language model, by the names of their tensors: head and layers.
 
-Names that are not known here are left to the rehearsal, which asks the model's own class; a healthy checkpoint is never refused.
+Names that are not known here are left to the rehearsal, which asks the model's own class; a healthy one is never refused.
 """
 
 import re
@@ -13,7 +13,7 @@ from xpo_ray.errors import ModelError
 from xpo_ray.model_files import text_part
 
 HEADS = ("lm_head", "embed_out", "output_layer", "output", "head", "decoder_lm_head", "proj_out")
-"""Modules that turn the last layer into logits over the vocabulary; `head` and `output` are RWKV's and Baichuan's relatives'."""
+"""Modules that turn the last layer into logits over the vocabulary; `head` and `output` are those of RWKV and its kind."""
 CLASSIFIERS = (
     "score",
     "classifier",
@@ -26,6 +26,7 @@ CLASSIFIERS = (
 )
 """Modules that turn it into a score or a label."""
 OTHER_TASKS = re.compile(r"For\w*Classification|RewardModel|ForQuestionAnswering|ForMultipleChoice|ForScore|ValueHead")
+CAUSAL = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration")
 LAYER = re.compile(r"^(.*?\b(?:layers|h|blocks))\.(\d+)\.")
 OTHER_PARTS = ("vision", "visual", "audio", "encoder", "image", "speech", "mtp")
 REMEDY = "name the language model that it was made from, or a checkpoint of a causal language model"
@@ -38,13 +39,15 @@ def check_heads(folder: Path, config: Mapping[str, Any], names: set[str]) -> dic
     if has_head:
         return {} if not extra else {"head_not_read": _not_read(folder, extra)}
     task = next((a for a in _architectures(config) if OTHER_TASKS.search(a)), None)
-    tied = _tied(config)
+    causal = any(CAUSAL.search(a) for a in _architectures(config))
+    if extra and causal and not task and _may_be_tied(config):
+        return {"head_not_read": _not_read(folder, extra)}
     if task or extra:
         what = ", ".join([*([task] if task else []), *(f"a module {name}" for name in extra)])
         raise ModelError(
             f"model.path {folder}: has no head of a language model but {what}, as reward models have; {REMEDY}"
         )
-    if tied is False:
+    if not _may_be_tied(config) and not _beside_text(config) and "embed_tokens" in modules:
         raise ModelError(
             f"model.path {folder}: the weights have no lm_head, and config.json says tie_word_embeddings: false, so the head "
             f"would be random; {REMEDY}, or set tie_word_embeddings: true where the head is the embeddings"
@@ -53,7 +56,8 @@ def check_heads(folder: Path, config: Mapping[str, Any], names: set[str]) -> dic
 
 
 def _not_read(folder: Path, extra: list[str]) -> str:
-    return f"model.path {folder}: {', '.join(extra)} stands beside the language model's head and is neither trained nor exported"
+    named = ", ".join(extra)
+    return f"model.path {folder}: {named} stands beside the language model's head, and is neither trained nor exported"
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:
@@ -61,12 +65,15 @@ def _architectures(config: Mapping[str, Any]) -> list[str]:
     return [str(a) for a in named] if isinstance(named, list) else []
 
 
-def _tied(config: Mapping[str, Any]) -> bool | None:
-    """Whether the head is the embeddings; None where the model's class decides."""
-    for part in (config, text_part(dict(config))):
-        if isinstance(said := part.get("tie_word_embeddings"), bool):
-            return said
-    return None
+def _may_be_tied(config: Mapping[str, Any]) -> bool:
+    """Whether the head may be the embeddings: where no part of the config says anything, the model's class decides."""
+    said = [part.get("tie_word_embeddings") for part in (config, text_part(dict(config)))]
+    return True in said or False not in said
+
+
+def _beside_text(config: Mapping[str, Any]) -> bool:
+    """Whether there is more than text in the model."""
+    return "text_config" in config
 
 
 def refuse_lost_layers(folder: Path, config: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -84,6 +91,6 @@ def refuse_lost_layers(folder: Path, config: Mapping[str, Any], names: Iterable[
     lost = sorted(set(range(wanted)) - there)
     if lost and len(lost) * 2 < wanted:
         raise ModelError(
-            f"model.path {folder}: the weights lack {len(lost)} of {wanted} layers, the first is {stack}.{lost[0]}; copy or write "
-            "the model anew"
+            f"model.path {folder}: the weights lack {len(lost)} of {wanted} layers, the first is {stack}.{lost[0]}; "
+            "copy or write the model anew"
         )

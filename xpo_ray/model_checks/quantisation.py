@@ -32,6 +32,8 @@ BY_NAME = {
 """Ends of tensors' names that only quantised weights have."""
 SMALL = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2", "I8", "U8")
 """Types of weights' matrices that are not trained."""
+WHOLE = ("F64", "F32", "F16", "BF16", "BOOL", "I64", "U8")
+"""Types of a model that nobody quantised; the last three are those of masks and counts."""
 TURNED_BACK = {
     "mxfp4": "Mxfp4Config(dequantize=True)",
     "fp8": "FineGrainedFP8Config(dequantize=True)",
@@ -42,7 +44,7 @@ TURNED_BACK = {
 
 def refuse_quantised(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> None:
     """Raises ModelError for a quantised model."""
-    if (found := _by_config(folder, config) or _by_tensors(tensors)) is None:
+    if (found := _by_config(config) or _by_tensors(tensors) or _by_files(folder, tensors)) is None:
         return
     kind, where = found
     raise ModelError(
@@ -58,15 +60,25 @@ def _remedy(kind: str) -> str:
             "quantization_config from its config, save_pretrained"
         )
     if kind == "bitsandbytes":
-        return "or load it where bitsandbytes is installed, model.dequantize(), save_pretrained; if the weights are whole, delete the entry"
+        return (
+            "or load it where bitsandbytes is installed, model.dequantize(), save_pretrained; if the weights are whole, delete "
+            "the entry"
+        )
     return "or write whole weights with the tool that quantised it"
 
 
-def _by_config(folder: Path, config: Mapping[str, Any]) -> tuple[str, str] | None:
+def _by_config(config: Mapping[str, Any]) -> tuple[str, str] | None:
     for entry in ("quantization_config", "quantization", "compression_config"):
         for part in (config, text_part(dict(config))):
             if isinstance(given := part.get(entry), dict) and given:
                 return _kind(entry, given), f"config.json has {entry}"
+    return None
+
+
+def _by_files(folder: Path, tensors: Mapping[str, StoredTensor]) -> tuple[str, str] | None:
+    """A file that is left beside whole weights says nothing."""
+    if all(tensor.dtype in WHOLE for tensor in tensors.values()):
+        return None
     return next(((kind, f"holds {name}") for name, kind in FILES.items() if (folder / name).exists()), None)
 
 

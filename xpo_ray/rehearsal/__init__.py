@@ -1,5 +1,5 @@
-"""The rehearsal: before a run begins, its model's config is cut down to a small random model, which goes through what a run does
-with a model. What cannot work is refused in seconds, before anything is written.
+"""The rehearsal: before a run begins, its model's config is cut down to a small random model, which goes through what a
+run does with a model. What cannot work is refused in seconds, before anything is written.
 
     launch     the only room that others call: a kept verdict, or the rehearsal in a process of its own; no torch
     request    what it is asked and what it answers, as JSON

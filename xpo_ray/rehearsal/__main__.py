@@ -1,4 +1,4 @@
-"""`python -m xpo_ray.rehearsal`: one rehearsal. Reads a request from standard input; the last line that it prints is the verdict."""
+"""`python -m xpo_ray.rehearsal`: one rehearsal. Reads a request from standard input; its last line is the verdict."""
 
 import sys
 import warnings

@@ -1,7 +1,7 @@
 """A real config → small ones of the same kind: a few layers with each kind among them, fewer heads, experts and words.
 
-Kept are the size of a head, how many heads share keys and values, the kinds of attention, scales, caps and tying. Fields are told
-by their names, as transformers (5.19) uses them; what the names do not tell is tried: `cuts` gives the smallest config last, and
+Kept are the size of a head, how many heads share keys and values, the kinds of attention, scales, caps and tying. Fields are
+told by their names, as transformers (5.19) uses them; what the names do not tell is tried: `cuts` gives several configs, and
 whoever makes models of them takes the first that its class accepts and that is small enough.
 """
 
@@ -128,9 +128,12 @@ def _cut_width(config: "PretrainedConfig", divisor: int) -> None:
             setattr(config, name, _smaller(value, INNER))
         elif name in RANKS:
             setattr(config, name, _smaller(value, INNER // 2))
-        elif isinstance(value, int) and not isinstance(value, bool):
-            if name in WIDTHS or name in WIDTHS_OF_STATES or HEADS.match(name):
-                setattr(config, name, value // divisor)
+        elif isinstance(value, int) and not isinstance(value, bool) and _follows_width(name):
+            setattr(config, name, value // divisor)
+
+
+def _follows_width(name: str) -> bool:
+    return name in WIDTHS or name in WIDTHS_OF_STATES or HEADS.match(name) is not None
 
 
 def _smaller(value: Any, most: int) -> Any:

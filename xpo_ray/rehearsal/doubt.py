@@ -1,4 +1,4 @@
-"""What a small model gives by transformers alone: the measure of a rehearsal, and the doubt whether a refusal is the cut's fault.
+"""What a small model gives by transformers alone: the measure of a rehearsal, and whether a refusal is the cut's fault.
 
 `trial` calls it. A model that its own class cannot load, draw from or train is one that was cut badly; of such a one no
 refusal is believed.
@@ -60,7 +60,7 @@ def doubt_of(own: "PreTrainedModel", folder: Path, groups: list[PromptGroup]) ->
 def _generate(model: "PreTrainedModel", prompt: list[int]) -> Any:
     ids = torch.tensor([prompt])
     asked = {"do_sample": False, "max_new_tokens": 4, "eos_token_id": END, "pad_token_id": 0}
-    return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **asked)  # type: ignore[operator]
+    return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **asked)
 
 
 def told(error: BaseException) -> str:

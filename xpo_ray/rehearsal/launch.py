@@ -37,8 +37,8 @@ def check_rehearsal(spec: RunSpec, verdicts: KeptVerdicts) -> dict[str, str]:
     if verdict.outcome == "refused":
         raise ModelError(f"model.path {spec.model.path}: {verdict.reason}")
     if verdict.outcome == "not_rehearsed":
-        told = f"model.path {spec.model.path}: the model was not rehearsed, because {verdict.reason}; the run shows whether it works"
-        return {"not_rehearsed": told}
+        told = f"model.path {spec.model.path}: the model was not rehearsed, because {verdict.reason}"
+        return {"not_rehearsed": f"{told}; the run shows whether it works"}
     return {}
 
 

@@ -1,4 +1,4 @@
-"""What a rehearsal is asked, and its verdict. Both travel as JSON between two processes, and verdicts into a cache. No torch."""
+"""What a rehearsal is asked, and its verdict. Both travel as JSON between processes, verdicts into a cache. No torch."""
 
 import json
 from dataclasses import asdict, dataclass

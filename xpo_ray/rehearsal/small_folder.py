@@ -1,4 +1,4 @@
-"""The folder of a small model as people bring them: weights, a tokenizer of some words, the generation config of the real one."""
+"""The folder of a small model as people bring them: weights, a tokenizer of some words, the real generation config."""
 
 import json
 from pathlib import Path
@@ -23,10 +23,10 @@ WORDS = ("<unk>", "</s>", "a", "b", "c")
 
 def write_small(own: "PreTrainedModel", model: ModelSpec, folder: Path) -> None:
     """Write it; `model` is the real one."""
-    own.generation_config = type(own.generation_config)()  # type: ignore[misc]
+    own.generation_config = type(own.generation_config)()
     own.save_pretrained(folder)
     words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0]))
-    words.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    words.pre_tokenizer = Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token=WORDS[0], eos_token=WORDS[1])
     tokenizer.save_pretrained(folder)
     real = downloaded_folder(model.path, model.revision)

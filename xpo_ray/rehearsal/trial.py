@@ -204,7 +204,7 @@ class _Ends:
 def _groups(own: "PreTrainedModel") -> list[PromptGroup]:
     """Prompts of several lengths, each with two responses."""
     generator = torch.Generator().manual_seed(SEEDS[0])
-    words = int(own.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type]
+    words = int(own.get_input_embeddings().weight.shape[0])
     first = min(words // 2, 64)
 
     def text(length: int) -> list[int]:
