@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from xpo_ray.adapters import Adapter, read_adapter
+from xpo_ray.architectures import has_other_parts
 from xpo_ray.chat import Chat
+from xpo_ray.checkpoints import copy_processor
 from xpo_ray.crashpoints import crash_point
 from xpo_ray.errors import ModelError, RunFailed
 from xpo_ray.group.gradients import add_up_vectors, clip
@@ -204,6 +206,8 @@ class GroupTrainer:
         try:
             if self.adapter is not None:
                 self.adapter.save(folder, adapter)
+            elif has_other_parts(self.model.config):
+                copy_processor(self.origin.path, folder, self.origin.revision)
             self._chat = self._chat or Chat.of(self.origin)
             save_chat(self._chat, folder)
         except Exception as error:  # noqa: BLE001 - libraries fail in ways of their own; the other ranks must hear of it
