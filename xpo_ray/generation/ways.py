@@ -126,7 +126,9 @@ def _tried(way: Way, model: "PreTrainedModel") -> _Trial:
                 sequences[i].append(token)
             rows = way.together([rows])
             made.append(rows.next_logits())
-        errors = [_error(model, s, [m[i] for m in made]) for i, s in enumerate(sequences[:2])]  # the third one has ended
+        errors = [
+            _error(model, s, [m[i] for m in made]) for i, s in enumerate(sequences[:2])
+        ]  # the third one has ended
     except (
         AttributeError,
         IndexError,
