@@ -19,7 +19,14 @@ from torch.optim import Optimizer
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils.hub import cached_file
 
-from xpo_ray.architectures import check_architecture, freeze_other_parts, has_other_parts, model_class, read_config
+from xpo_ray.architectures import (
+    check_architecture,
+    freeze_other_parts,
+    has_other_parts,
+    leave_weights_alone,
+    model_class,
+    read_config,
+)
 from xpo_ray.errors import ModelError
 from xpo_ray.logprobs.attention_kinds import whole_attention
 
@@ -47,8 +54,7 @@ def load_model(
         raise ModelError(f"model.path {path}: {error}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path {path}: no causal language model could be loaded: {error}") from error
-    if getattr(model.config, "rescale_every", 0):  # RWKV would halve weights where they lie, and they would be saved so
-        model.config.rescale_every = 0
+    leave_weights_alone(model)
     freeze_other_parts(model)
     return whole_attention(model.eval())
 
