@@ -115,3 +115,19 @@ def test_a_row_of_no_numbers_beside_a_right_one_is_seen() -> None:
         torch.manual_seed(3)
         model = Unpadded(LlamaConfig(**SIZES)).eval()
     assert Ways.of(model).way == OwnCache(model, pads=False, selects=True)
+
+
+class Mixing(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no types
+    """A little of each row is in the others, whatever cache it has."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        out = super().forward(*args, **kwargs)
+        out.logits = out.logits + 0.1 * (out.logits.sum(0) - out.logits)
+        return out
+
+
+def test_rows_that_are_felt_a_little_are_drawn_one_by_one() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = Mixing(LlamaConfig(**SIZES)).eval()
+    assert Ways.of(model).way == OwnCache(model, pads=False, selects=False, alone=True)
