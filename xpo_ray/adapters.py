@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xpo_ray.checkpoints import load_model, save_model
+from xpo_ray.architectures import has_other_parts
+from xpo_ray.checkpoints import copy_processor, load_model, save_model
 from xpo_ray.errors import ModelError
 from xpo_ray.memory_folder import memory_folder
 from xpo_ray.saved_chat import copy_ends
@@ -120,8 +121,13 @@ def merged(folder: Path) -> "PreTrainedModel":
 
 
 def save_merged(folder: Path, target: Path) -> None:
-    """Write the merged model of an adapter's folder, with the tokenizer and the end tokens that lie there."""
-    save_model(merged(folder), folder, target)
+    """Write the merged model of an adapter's folder, with the tokenizer and the end tokens that lie there, and the base's image
+    processor."""
+    model = merged(folder)
+    save_model(model, folder, target)
+    if has_other_parts(model.config):
+        origin = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        copy_processor(origin["base_model_name_or_path"], target, origin.get("revision"))
     copy_ends(folder, target)
 
 

@@ -94,6 +94,12 @@ def has_other_parts(config: Any) -> bool:
     return any(getattr(config, part, None) is not None for part in PARTS)
 
 
+def leave_weights_alone(model: "PreTrainedModel") -> None:
+    """Let no forward pass change them: RWKV would halve some where they lie, and they would be saved so."""
+    if getattr(model.config, "rescale_every", 0):
+        model.config.rescale_every = 0
+
+
 def freeze_other_parts(model: "PreTrainedModel") -> None:
     """Leave vision and audio parts, and what joins them to the text, as they are: only the text is trained."""
     if not has_other_parts(model.config) or not _is_whole(type(model).__name__):

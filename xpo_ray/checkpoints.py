@@ -19,7 +19,14 @@ from torch.optim import Optimizer
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils.hub import cached_file
 
-from xpo_ray.architectures import check_architecture, freeze_other_parts, has_other_parts, model_class, read_config
+from xpo_ray.architectures import (
+    check_architecture,
+    freeze_other_parts,
+    has_other_parts,
+    leave_weights_alone,
+    model_class,
+    read_config,
+)
 from xpo_ray.errors import ModelError
 from xpo_ray.logprobs.attention_kinds import whole_attention
 
@@ -47,10 +54,7 @@ def load_model(
         raise ModelError(f"model.path {path}: {error}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path {path}: no causal language model could be loaded: {error}") from error
-    if getattr(
-        model.config, "rescale_every", 0
-    ):  # RWKV would halve some weights where they lie, and they would be saved so
-        model.config.rescale_every = 0
+    leave_weights_alone(model)
     freeze_other_parts(model)
     return whole_attention(model.eval())
 
@@ -60,7 +64,7 @@ def save_model(model: "PreTrainedModel", tokenizer_from: str | Path, folder: Pat
     mend_generation_config(model)
     model.save_pretrained(folder)
     if has_other_parts(model.config):
-        _copy_processor(tokenizer_from, folder, revision)
+        copy_processor(tokenizer_from, folder, revision)
     save_tokenizer(tokenizer_from, folder, revision)
 
 
@@ -94,7 +98,8 @@ def _unsaveable(config: Any) -> str | None:
     return None
 
 
-def _copy_processor(source: str | Path, folder: Path, revision: str | None) -> None:
+def copy_processor(source: str | Path, folder: Path, revision: str | None) -> None:
+    """What reads images and audio, from a model's folder or repository into another folder."""
     for name in PROCESSOR_FILES:
         file = cached_file(str(source), name, revision=revision, _raise_exceptions_for_missing_entries=False)
         if file is not None:

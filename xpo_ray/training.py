@@ -31,6 +31,8 @@ from xpo_ray.lanes import Lanes
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import Choice, LogProbFunction, PromptGroup, choose, micro_batches, precision
+from xpo_ray.logprobs.shared import whole
+from xpo_ray.logprobs.sides import Sides
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
@@ -70,8 +72,7 @@ class Trainer:
         if spec.activation_checkpointing:
             recompute_layers(self.model)
         self.log_probs = self.path.log_probs
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        self.lanes = Lanes(self.device, weights=trained)
+        self.lanes = _lanes(self.model, self.device)
         self._offload = Offload(self.device)
         self.reset_optimizer()
 
@@ -168,6 +169,12 @@ class Trainer:
         """Take up the optimizer and random state of a checkpoint whose model this trainer was made from."""
         if (folder / "trainer").exists():
             load_trainer_state(folder / "trainer", self.model, self.optimizer)
+
+
+def _lanes(model: torch.nn.Module, device: torch.device) -> Lanes:
+    """One alone for a model that keeps the frequencies of the sequences it read last: a lane would compute with another's."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Lanes(device, None if Sides.of(whole(model)) is None else 1, weights=trained)
 
 
 def _adapter(origin: ModelSpec | None, path: str, seed: int) -> Adapter | None:

@@ -9,10 +9,10 @@ import torch
 from tests.real_model.questions import QUESTIONS, prompt_ids, tokenizer
 from xpo_ray.checkpoints import load_model
 from xpo_ray.generation.engine import Sampling
+from xpo_ray.generation.stepper import Stepper
 from xpo_ray.generation.transformers import TransformersEngine
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=None, max_new_tokens=8)
-
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -22,8 +22,9 @@ def test_greedy_draws_are_those_of_generate(real_model: Path, dtype: Literal["fl
     model = load_model(real_model, dtype)
     end = tokenizer(real_model).eos_token_id
     engine = TransformersEngine(model, [end])
-    assert engine._stepper.direct is not None
-    assert engine._stepper.reads_ends
+    shortcuts = Stepper.of(model)
+    assert shortcuts.direct is not None
+    assert shortcuts.reads_ends
     prompts = [prompt_ids(real_model, q) for q in QUESTIONS[:2]]
     drawn = engine.draw(prompts, [0, 1], GREEDY)
     for prompt, one in zip(prompts, drawn, strict=True):

@@ -46,7 +46,7 @@ def order(step: int) -> StepOrder:
 
 
 def digest(model: torch.nn.Module) -> list[float]:
-    return [float(p.double().sum()) for p in model.parameters()]
+    return [float(p.detach().double().sum()) for p in model.parameters()]
 
 
 @TYPES

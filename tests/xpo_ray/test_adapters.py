@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import tiny_model_folder
+from tests.xpo_ray.model_table import WHOLE
 from xpo_ray.adapters import Adapter, averaged, merged, read_adapter, save_merged
 from xpo_ray.checkpoints import load_model, save_tokenizer
 from xpo_ray.errors import ModelError
@@ -128,6 +129,15 @@ def test_a_merged_folder_needs_neither_peft_nor_the_base(tmp_path: Path) -> None
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert not any("lora" in name for name, _ in loaded.named_parameters())
     torch.testing.assert_close(logits(loaded), logits(adapter.model), atol=1e-4, rtol=1e-4)
+
+
+def test_what_reads_images_for_the_base_is_beside_the_merged_model(tmp_path: Path, model_folder: Path) -> None:
+    WHOLE[0].make().save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "preprocessor_config.json").write_text("{}")
+    far(tmp_path / "base").save(tmp_path / "adapter")
+    save_tokenizer(model_folder, tmp_path / "adapter")
+    save_merged(tmp_path / "adapter", tmp_path / "merged")
+    assert (tmp_path / "merged" / "preprocessor_config.json").exists()
 
 
 @pytest.mark.parametrize("rslora", [False, True])

@@ -15,6 +15,7 @@ from xpo_ray.checkpoints import load_model
 from xpo_ray.errors import ModelError
 from xpo_ray.gguf_conversion import convert, llama3_divisors
 from xpo_ray.gguf_files import ARCHITECTURES
+from xpo_ray.judges.judgement import Message
 
 TOKENIZER = tiny_tokenizer()
 IDS = torch.tensor([[7, 50, 120, 9, 300, 41, 41, 200]])
@@ -42,9 +43,12 @@ def test_the_folder_has_tokenizer_template_and_ends_of_the_file(tmp_path: Path) 
     convert(file, tmp_path / "folder")
     chat = Chat.load(str(tmp_path / "folder"), None, "tokenizer")
     own = Chat(TOKENIZER, name="own", template=str(TOKENIZER.chat_template))
-    asked = [{"role": "user", "content": "Why is the sky blue, and why is an egg?"}]
-    assert chat.prompt_ids(asked) == own.prompt_ids(asked)  # type: ignore[arg-type]
-    assert chat.response_ids("Because air scatters blue.", 64) == own.response_ids("Because air scatters blue.", 64)
+    asked, answer = (
+        [Message(role="user", content="Why is the sky blue, and why is an egg?")],
+        "Because air scatters blue.",
+    )
+    assert chat.prompt_ids(asked) == own.prompt_ids(asked)
+    assert chat.response_ids(asked, answer, 64) == own.response_ids(asked, answer, 64)
     assert json.loads((tmp_path / "folder" / "generation_config.json").read_text())["eos_token_id"] == chat.eos_id
 
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from tests import tables
+from tests.xpo_ray.logprobs.models import bordered, make
 from xpo_ray.adapters import merged, read_adapter
 from xpo_ray.algorithms import Row, row_of_iteration
 from xpo_ray.checkpoints import load_model, save_model
@@ -627,3 +628,11 @@ def test_what_an_adapters_trainer_saves_and_sends_is_the_adapter_alone(tmp_path:
     assert not (tmp_path / "model" / "model.safetensors").exists()
     canary = canary_logp(plain, merged(tmp_path / "model"), [10, 11, 12, 13], "float32")
     assert one.canary([10, 11, 12, 13]) == pytest.approx(canary, abs=1e-5)
+
+
+def test_a_model_that_remembers_lengths_is_computed_in_one_lane(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    models = {"longrope": bordered("longrope"), "dynamic": bordered("dynamic"), "llama": make("llama")}
+    for name, lanes in (("longrope", 1), ("dynamic", 1), ("llama", 2)):
+        models[name].save_pretrained(tmp_path / name)
+        assert Trainer(TrainingSpec(), str(tmp_path / name), "float32").lanes.most == lanes

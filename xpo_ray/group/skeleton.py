@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from xpo_ray.architectures import check_architecture, freeze_other_parts, model_class, read_config
+from xpo_ray.architectures import (
+    check_architecture,
+    freeze_other_parts,
+    leave_weights_alone,
+    model_class,
+    read_config,
+)
 from xpo_ray.checkpoints import DTYPES
 from xpo_ray.errors import ModelError
 from xpo_ray.logprobs.attention_kinds import whole_attention
@@ -48,6 +54,7 @@ def skeleton(folder: Path, dtype: Literal["float32", "bfloat16"]) -> "PreTrained
     replace_parameters(model, lambda p: torch.zeros(p.shape, dtype=p.dtype) if p.dim() < 2 else p.detach())
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)
+    leave_weights_alone(model)
     freeze_other_parts(model)
     made: PreTrainedModel = whole_attention(model.eval())
     return made

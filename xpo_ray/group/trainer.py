@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from xpo_ray.adapters import Adapter, read_adapter
+from xpo_ray.architectures import has_other_parts
 from xpo_ray.chat import Chat
+from xpo_ray.checkpoints import copy_processor
 from xpo_ray.crashpoints import crash_point
 from xpo_ray.errors import ModelError, RunFailed
 from xpo_ray.group.gradients import add_up_vectors, clip
@@ -30,6 +32,7 @@ from xpo_ray.group.skeleton import as_if_held, local_folder, not_held, skeleton
 from xpo_ray.ledger import pairs_hash
 from xpo_ray.linear import through_onednn
 from xpo_ray.logprobs import Choice, PromptGroup, choose, plain, precision, shared
+from xpo_ray.logprobs.unmasked import unmasked
 from xpo_ray.metrics import WindowMetrics
 from xpo_ray.offload import Offload
 from xpo_ray.recomputation import recompute_layers
@@ -85,7 +88,7 @@ class GroupTrainer:
     def _choose(self) -> Choice:
         """The path for log-probs, which is the same on all ranks and makes one pass of each call. Raises ModelError."""
         mine: Choice = self.whole.call(choose, self.dtype)
-        if self.ranks.size > 1 and mine.log_probs not in (shared, plain):
+        if self.ranks.size > 1 and mine.log_probs not in (shared, plain, unmasked):
             raise ModelError(
                 f"model.path {self.origin.path}: what a sequence gives depends on those beside it, so that sequences are "
                 f"computed apart, which several trainer workers cannot do in step; set resources.trainer_workers: 1"
@@ -204,6 +207,8 @@ class GroupTrainer:
         try:
             if self.adapter is not None:
                 self.adapter.save(folder, adapter)
+            elif has_other_parts(self.model.config):
+                copy_processor(self.origin.path, folder, self.origin.revision)
             self._chat = self._chat or Chat.of(self.origin)
             save_chat(self._chat, folder)
         except Exception as error:  # noqa: BLE001 - libraries fail in ways of their own; the other ranks must hear of it

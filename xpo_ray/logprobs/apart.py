@@ -40,14 +40,18 @@ class OneByOne:
 
     def __call__(self, model: nn.Module, groups: Sequence[PromptGroup], *, entropy: bool = False) -> ResponseLogProbs:
         made = []
-        for group in groups:
-            for response in group.responses:
-                forget_lengths(model)
-                made.append(self.path(model, [PromptGroup(group.prompt_ids, (response,))], entropy=entropy))
+        for one in _single(groups):
+            forget_lengths(model)
+            made.append(self.path(model, [one], entropy=entropy))
         return _in_order(made, [[i] for i in range(len(made))])
 
     def tokens(self, groups: Sequence[PromptGroup]) -> int:
-        return self.path.tokens(groups)
+        """Nothing is padded to a neighbour's length."""
+        return sum(self.path.tokens([one]) for one in _single(groups))
+
+
+def _single(groups: Sequence[PromptGroup]) -> list[PromptGroup]:
+    return [PromptGroup(group.prompt_ids, (response,)) for group in groups for response in group.responses]
 
 
 def _chosen(groups: Sequence[PromptGroup], places: Sequence[tuple[int, int]]) -> list[PromptGroup]:

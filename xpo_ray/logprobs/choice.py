@@ -47,13 +47,14 @@ def choose(model: nn.Module, dtype: Literal["float32", "bfloat16"] = "float32") 
     attention may do things that no flag tells (scaled logits, other caches).
     """
     sides, device = Sides.of(whole(model)), next(model.parameters()).device
+    exact: Literal["float32", "bfloat16"] = "float32" if _in_float32(model) else dtype
     if (reason := _unfit(model)) is not None:
-        with precision("float32" if _in_float32(model) else dtype, device):
-            return Choice(_kept_apart(separate(model), sides), reason)
+        with precision(exact, device):
+            return Choice(_kept_apart(separate(model, BESIDE[exact]), sides), reason)
     slower = _kept_apart(plain, sides)
-    with precision("float32" if _in_float32(model) else dtype, device):
+    with precision(exact, device):
         probe = Probe.of(model)
-        feels = probe.farther(model, slower, share=BESIDE[dtype])
+        feels = probe.farther(model, slower, share=BESIDE[exact])
     if feels is not None:
         return Choice(alone, f"{type(whole(model)).__name__} gives a sequence other log-probs beside others ({feels})")
     with precision(dtype, device):

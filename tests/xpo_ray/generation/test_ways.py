@@ -93,3 +93,41 @@ def test_memory_is_reckoned_for_states_and_for_each_token() -> None:
     states, both = Ways.of(made("mamba2")).row_bytes, Ways.of(made("qwen3_5_text")).row_bytes
     assert states(10) == states(1000) > 0
     assert both(1000) - both(10) == 990 * 2 * 2 * 8 * 4  # keys and values of one layer: two heads of eight
+
+
+def test_memory_of_columns_is_that_of_all_of_them_from_the_beginning() -> None:
+    reckoned = Ways.of(made("gemma2")).row_bytes
+    assert reckoned(1000) - reckoned(10) == 990 * 2 * 2 * 2 * 8 * 4  # two layers' keys and values: two heads of eight
+
+
+class Unpadded(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no types
+    """What stands beside padding is no number."""
+
+    def forward(self, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        out = super().forward(*args, attention_mask=attention_mask, **kwargs)
+        if attention_mask is not None:
+            out.logits[~attention_mask.flatten(1).bool().all(-1)] = torch.nan
+        return out
+
+
+def test_a_row_of_no_numbers_beside_a_right_one_is_seen() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = Unpadded(LlamaConfig(**SIZES)).eval()
+    assert Ways.of(model).way == OwnCache(model, pads=False, selects=True)
+
+
+class Mixing(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no types
+    """A little of each row is in the others, whatever cache it has."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        out = super().forward(*args, **kwargs)
+        out.logits = out.logits + 0.1 * (out.logits.sum(0) - out.logits)
+        return out
+
+
+def test_rows_that_are_felt_a_little_are_drawn_one_by_one() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = Mixing(LlamaConfig(**SIZES)).eval()
+    assert Ways.of(model).way == OwnCache(model, pads=False, selects=False, alone=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, Lfm2Config, LlamaConfig
 
 from tests import tables
 from tests.tiny import tiny_model_folder
@@ -247,7 +247,13 @@ TIED: dict[str, Any] = {"vocab_size": 384, "tie_word_embeddings": True}
 
 
 @pytest.mark.parametrize(
-    "config", [LlamaConfig(**SIZES | TIED), GPT2Config(**GPT2_SIZES | TIED)], ids=["llama", "gpt2"]
+    "config",
+    [
+        LlamaConfig(**SIZES | TIED),
+        GPT2Config(**GPT2_SIZES | TIED),
+        Lfm2Config(**SIZES | TIED | {"layer_types": ["conv", "full_attention"]}),
+    ],
+    ids=["llama", "gpt2", "lfm2"],
 )
 def test_tied_embeddings_and_modules_of_other_kinds_are_trained_as_in_one_worker(
     two: Together, model_folder: Path, tmp_path: Path, config: Any

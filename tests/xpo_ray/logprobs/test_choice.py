@@ -11,7 +11,7 @@ from tests.xpo_ray.logprobs.models import make
 from xpo_ray.logprobs import Choice, choose, plain, shared
 from xpo_ray.logprobs.apart import OneByOne
 from xpo_ray.logprobs.probe_text import probe_groups
-from xpo_ray.logprobs.unmasked import Unmasked
+from xpo_ray.logprobs.unmasked import unmasked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,7 +47,7 @@ def test_a_head_that_scales_its_logits_is_found_by_the_probe() -> None:
 def test_a_model_with_attention_of_its_own_reads_each_sequence_by_itself() -> None:
     model = BloomForCausalLM(BloomConfig(vocab_size=53, hidden_size=32, n_layer=1, n_head=4)).eval()
     choice = choose(model)
-    assert choice.log_probs == Unmasked()
+    assert choice.log_probs is unmasked
     assert "BloomForCausalLM does not take attention functions of others" in str(choice.reason)
 
 

@@ -1,6 +1,7 @@
 """Log-probs of sequences that are padded at their ends alone, against each sequence by itself."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tests.xpo_ray.logprobs.models import make
-from xpo_ray.logprobs import PromptGroup
-from xpo_ray.logprobs.unmasked import Unmasked, separate
+from xpo_ray.adapters import Adapter
+from xpo_ray.logprobs import LogProbFunction, PromptGroup, choose
+from xpo_ray.logprobs.apart import OneByOne
+from xpo_ray.logprobs.unmasked import separate, unmasked
+from xpo_ray.spec.data import LoraSpec, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,34 +36,36 @@ def slow(model: nn.Module, prompt: list[int], response: list[int]) -> tuple[Tens
     return logp.gather(-1, torch.tensor(response)[:, None]).sum(), float(entropies.mean().detach())
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_log_probs_entropies_and_lengths_are_those_of_single_sequences(model: PreTrainedModel, alone: bool) -> None:
-    out = Unmasked(alone)(model, GROUPS, entropy=True)
+@pytest.mark.parametrize("path", [unmasked, OneByOne(unmasked)])
+def test_log_probs_entropies_and_lengths_are_those_of_single_sequences(
+    model: PreTrainedModel, path: LogProbFunction
+) -> None:
+    out = path(model, GROUPS, entropy=True)
     expected = [slow(model, list(g.prompt_ids), list(r)) for g in GROUPS for r in g.responses]
     assert out.logp_S.tolist() == pytest.approx([float(e.detach()) for e, _ in expected], abs=1e-4)
     assert out.entropy_S is not None
     assert out.entropy_S.tolist() == pytest.approx([h for _, h in expected], abs=1e-5)
     assert out.tokens_S.tolist() == [3, 2, 9, 1]
-    assert Unmasked(alone)(model, GROUPS).entropy_S is None
+    assert path(model, GROUPS).entropy_S is None
 
 
 def test_gradients_are_those_of_single_sequences(model: PreTrainedModel) -> None:
     parameters = list(model.parameters())
-    made = torch.autograd.grad(Unmasked()(model, GROUPS).logp_S.sum(), parameters)
+    made = torch.autograd.grad(unmasked(model, GROUPS).logp_S.sum(), parameters)
     total = torch.stack([slow(model, list(g.prompt_ids), list(r))[0] for g in GROUPS for r in g.responses]).sum()
     for one, other in zip(made, torch.autograd.grad(total, parameters), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_an_empty_response_has_log_prob_zero(model: PreTrainedModel) -> None:
-    out = Unmasked()(model, [PromptGroup([3, 4], ((), (5,)))])
+    out = unmasked(model, [PromptGroup([3, 4], ((), (5,)))])
     assert float(out.logp_S[0].detach()) == 0.0
     assert out.tokens_S.tolist() == [0, 1]
 
 
 def test_what_a_micro_batch_is_bounded_by() -> None:
-    assert Unmasked().tokens(GROUPS) == 4 * 10
-    assert Unmasked(alone=True).tokens(GROUPS) == 10 + 9 + 10 + 2
+    assert unmasked.tokens(GROUPS) == 4 * 10
+    assert OneByOne(unmasked).tokens(GROUPS) == 10 + 9 + 10 + 2
 
 
 class Neighbourly(nn.Module):
@@ -79,5 +85,25 @@ class Neighbourly(nn.Module):
 
 
 def test_a_model_that_reads_its_neighbours_gets_none(model: PreTrainedModel) -> None:
-    assert separate(model) == Unmasked(alone=False)
-    assert separate(Neighbourly(model)) == Unmasked(alone=True)
+    assert separate(model, 1e-3) is unmasked
+    assert separate(Neighbourly(model), 1e-3) == OneByOne(unmasked)
+
+
+def test_logits_of_an_adapted_model_are_kept_for_the_response_alone(tmp_path: Path) -> None:
+    make("llama").save_pretrained(tmp_path)
+    adapted = Adapter(ModelSpec(path=str(tmp_path)), LoraSpec(rank=2, alpha=4.0)).model
+    kept = []
+    adapted.get_output_embeddings().register_forward_hook(lambda _module, args, _out: kept.append(args[0].shape[1]))
+    unmasked(adapted, GROUPS[:1])
+    assert kept == [10 - 6]
+
+
+def test_sixteen_bits_alone_do_not_part_neighbours() -> None:
+    half = make("llama").to(torch.bfloat16)
+    assert choose(with_a_state(half), "bfloat16").log_probs is unmasked
+
+
+def with_a_state(model: PreTrainedModel) -> PreTrainedModel:
+    """It says of itself that its layers keep states, so that it is not packed."""
+    model._is_stateful = True
+    return model
