@@ -101,7 +101,8 @@ def _layers_kept(fields: dict[str, Any], layers: int) -> int:
     periods = [v for n, v in fields.items() if PERIOD.search(n) and isinstance(v, int) and not isinstance(v, bool)]
     indices = [min(v) + 1 for n, v in fields.items() if _are_indices(n, v, layers) and v]
     before = [2 for name in BEFORE if fields.get(name)]
-    return min(max([2, last_new, *periods, *indices, *before]), MOST_LAYERS, layers)
+    most: int = max([2, last_new, *periods, *indices, *before])
+    return min(most, MOST_LAYERS, layers)
 
 
 def _are_indices(name: str, value: Any, layers: int) -> bool:

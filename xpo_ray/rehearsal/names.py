@@ -29,9 +29,7 @@ def fault_of_names(model: ModelSpec) -> str | None:
         )
     if other:
         name, stored, wanted = other[0]
-        return (
-            f"{name} has the shape {tuple(stored)} in the weights and {tuple(wanted)} by config.json; they are not of one model"
-        )
+        return f"{name} has the shape {tuple(stored)} in the weights, {tuple(wanted)} by config.json; they are not of one model"
     return None
 
 

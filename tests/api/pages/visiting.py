@@ -28,7 +28,9 @@ class Visit:
 
     def go(self, path: str) -> None:
         self.page.goto("about:blank")
-        self.page.goto(self.url + path)
+        self.page.goto(
+            self.url + path, wait_until="commit"
+        )  # a page may go on to the login by itself before it has loaded
 
     def close(self) -> None:
         self._context.close()
