@@ -44,7 +44,7 @@ def check_rehearsal(spec: RunSpec, verdicts: KeptVerdicts) -> dict[str, str]:
 
 def rehearse(spec: RunSpec, verdicts: KeptVerdicts, limit_s: float = LIMIT_S) -> Verdict:
     """The verdict on a spec's model. What is not known is asked for again the next time."""
-    key = _key(spec)
+    key = key_of(spec)
     if (kept := verdicts.find(key)) is not None and (verdict := Verdict.of_json(kept)) is not None:
         return verdict
     with tempfile.TemporaryDirectory(prefix="xpo-ray-rehearsal-") as scratch:
@@ -81,7 +81,7 @@ def _asked(request: Request, limit_s: float) -> Verdict:
     return Verdict("not_rehearsed", f"{PASSING} ended with code {done.returncode}: {last}")
 
 
-def _key(spec: RunSpec) -> list[object]:
+def key_of(spec: RunSpec) -> list[object]:
     """All that decides a verdict: the config and the names of the weights, this code and what it stands on, how it computes."""
     model, training = spec.model, spec.training
     decided = model.model_dump(mode="json", include={"dtype", "lora", "revision"})
