@@ -10,6 +10,7 @@ the driver keeps tables once the folder is its own.
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import zip_longest
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from xpo_ray.datasets.files import data_files
+from xpo_ray.full_disk import told
 from xpo_ray.model_files import model_folder
 from xpo_ray.prompt_file import mapped
 from xpo_ray.prompts import PromptSet
@@ -93,14 +95,24 @@ def keep(prompts: PromptSet, root: Path, name: str) -> PromptSet:
     file.parent.mkdir(exist_ok=True)
     sidecar = file.with_suffix(".json")
     sidecar.unlink(missing_ok=True)
-    with file.open("wb") as sink, pa.ipc.new_file(sink, PROMPTS) as writer:
-        writer.write_table(prompts.table)
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
+    _write(prompts.table, file)
     counts = {count: getattr(prompts, count) for count in SIDE_COUNTS}
     content = {"size": file.stat().st_size, "sha256": _sha256(file), "fingerprint": prompts.fingerprint}
     replace_file(sidecar, to_json({**content, "counts": counts, "origin": prompts.origin}))
     return _opened(file, counts, prompts.fingerprint, prompts.origin)
+
+
+def _write(table: pa.Table, file: Path) -> None:
+    """Beside it first: an attempt that was superseded may still read, or write, a file of this name."""
+    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with told(file.parent), aside.open("wb") as sink:
+            with pa.ipc.new_file(sink, PROMPTS) as writer:
+                writer.write_table(table)
+            os.fsync(sink.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def kept(root: Path, name: str, origin: Origin) -> PromptSet | None:
