@@ -6,6 +6,7 @@ The command calls it; texts of the dataset are shown without control characters.
 
 from typing import TYPE_CHECKING, Any
 
+from xpo_ray.algorithms import rows as algorithm_rows
 from xpo_ray.cli.plain_text import line, plain
 from xpo_ray.datasets.survey import SourceSurvey, survey
 from xpo_ray.spec.run import RunSpec
@@ -21,10 +22,12 @@ Facts = dict[str, Any]
 
 
 def surveyed(spec: RunSpec, *, hub: bool) -> Facts:
-    """What each source holds; a hub repository is looked at only where `hub` says so, for it may be a download."""
+    """What each source holds; a hub repository is looked at only where `hub` says so, for it may be a download. Raises
+    DatasetError where a source lacks the columns that the algorithm reads."""
     sources = {"source": spec.data.source, "evaluation": spec.data.evaluation}
+    pairs = {"source": any(row.needs_pairs for row in algorithm_rows(spec)), "evaluation": False}
     return {
-        name: _survey(survey(source, spec.data.columns))
+        name: _survey(survey(source, spec.data.columns, needs_pairs=pairs[name], algorithm=spec.algorithm.kind))
         for name, source in sources.items()
         if source is not None and (hub or source.kind == "files")
     }
@@ -35,8 +38,7 @@ def compared(prepared: "Prepared") -> Facts:
     from xpo_ray.chat import Chat
     from xpo_ray.prompt_facts import equal_prompts, overlap
 
-    model = prepared.spec.model
-    chat = Chat.load(model.path, model.revision, model.chat_template, model.end_of_turn)
+    chat = Chat.of(prepared.spec.model)
     facts: Facts = {
         "equal_prompts": _repeats(
             equal_prompts(prepared.prompts.table), prepared.prompts.table, prepared.prompts.table
@@ -49,9 +51,18 @@ def compared(prepared: "Prepared") -> Facts:
     return facts
 
 
-def sentences(facts: Facts, *, tokens: bool) -> list[str]:
-    """The facts in words; `tokens` shows the first prompt and pair token by token."""
-    lines = [said for name in ("source", "evaluation") if name in facts for said in _of_source(name, facts[name])]
+def sentences(facts: Facts, rows: Facts | None, *, tokens: bool) -> list[str]:
+    """The facts in words, with the counts of the rows where all were read; `tokens` shows the first prompt and pair token by
+    token."""
+    lines = [
+        said
+        for name in ("source", "evaluation")
+        if name in facts
+        for said in _of_source(name, facts[name], (rows or {}).get(name))
+    ]
+    if rows is not None:
+        lines += [f"answers end with {rows['end_of_turn']!r}", f"optimizer steps: {rows['steps']}"]
+        lines += [f"warning: {line(message, MAX_TEXT)}" for message in rows["warnings"]]
     if "equal_prompts" in facts:
         lines += _of_repeats("prompts are equal to an earlier one", facts["equal_prompts"])
     if "held_out_prompts_trained_on" in facts:
@@ -99,7 +110,7 @@ def _decoded(chat: "Chat", ids: list[int]) -> Facts:
     }
 
 
-def _of_source(name: str, found: Facts) -> list[str]:
+def _of_source(name: str, found: Facts, counts: dict[str, int] | None) -> list[str]:
     files = found["files"]
     more = f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else ""
     read = ", ".join(role if role == column else f"{role} ({column})" for role, column in found["columns"].items())
@@ -112,6 +123,8 @@ def _of_source(name: str, found: Facts) -> list[str]:
         lines.append(f"  columns that are not read: {line(unread, MAX_TEXT)}")
     if found["splits"]:
         lines.append(f"  splits: {line(', '.join(found['splits']))}; read is {line(found['split'])}")
+    if counts is not None:
+        lines.append("  rows: " + ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items()))
     return lines
 
 

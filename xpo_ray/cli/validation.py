@@ -60,9 +60,7 @@ def validate_and_show(
     console.print(Syntax(text.rstrip(), "yaml", background_color="default", word_wrap=True))
     console.print(f"\nκ by iteration: {', '.join(f'{k:.3g}' for k in kappas(spec))}\n", highlight=False)
     console.print(render(planned))
-    if rows is not None:
-        console.print(_sentence(rows), highlight=False)
-    console.print("\n".join(sentences(data, tokens=show_tokens)), highlight=False, markup=False)
+    console.print("\n".join(sentences(data, rows, tokens=show_tokens)), highlight=False, markup=False, soft_wrap=True)
     planned.check()
     console.print("[green]valid[/]")
 
@@ -82,16 +80,6 @@ def _checked_rows(spec: RunSpec, folder: Path) -> tuple[dict[str, Any], dict[str
     counts: dict[str, Any] = {name: s.counts() for name, s in sets.items() if s is not None}
     chat = {"end_of_turn": prepared.record["chat"]["end_of_turn"], "warnings": list(prepared.warnings)}
     return counts | {"steps": prepared.schedule.total_steps()} | chat, compared(prepared)
-
-
-def _sentence(rows: dict[str, Any]) -> str:
-    lines = [
-        f"data.{name}: " + ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items())
-        for name, counts in rows.items()
-        if isinstance(counts, dict)
-    ]
-    lines += [f"answers end with {rows['end_of_turn']!r}", f"optimizer steps: {rows['steps']}"]
-    return "\n".join([*lines, *(f"warning: {message}" for message in rows["warnings"])])
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 `xpo-ray validate` tells it, so that nobody believes a column to be used that is not.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from xpo_ray.datasets.files import saved_splits
 from xpo_ray.datasets.reading import Part, parts_of
-from xpo_ray.datasets.rows import columns_read, names_enough
+from xpo_ray.datasets.rows import columns_read, names_enough, reader
 from xpo_ray.spec.data import ColumnsSpec, FilesSource, HubSource
 
 
@@ -29,20 +28,22 @@ class SourceSurvey:
     """The one that is read."""
 
 
-def survey(source: FilesSource | HubSource, columns: ColumnsSpec) -> SourceSurvey:
-    """Look at each part of a source. Raises DatasetError."""
+def survey(
+    source: FilesSource | HubSource, columns: ColumnsSpec, *, needs_pairs: bool = False, algorithm: str = ""
+) -> SourceSurvey:
+    """Look at each part of a source. Raises DatasetError, also for one that lacks the columns which a run would need."""
     parts = list(parts_of(source, columns))
-    found = [column for part in parts for column in part.columns(lambda names: _enough(names, columns))]
+    found: list[str] = []
+    for part in parts:
+        names = part.columns(lambda seen: names_enough(seen, columns, needs_pairs=needs_pairs))
+        reader(names, columns, part.name, needs_pairs=needs_pairs, algorithm=algorithm)
+        found += names
     read = columns_read(found, columns)
     unread = tuple(dict.fromkeys(column for column in found if column not in read))
     splits, split = _splits(source, parts)
     return SourceSurvey(
         tuple(part.name for part in parts), {role: column for column, role in read.items()}, unread, splits, split
     )
-
-
-def _enough(names: Collection[str], columns: ColumnsSpec) -> bool:
-    return names_enough(names, columns, needs_pairs=False)
 
 
 def _splits(source: FilesSource | HubSource, parts: list[Part]) -> tuple[tuple[str, ...], str | None]:

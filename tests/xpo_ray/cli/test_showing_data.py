@@ -54,6 +54,7 @@ def test_the_same_is_told_in_words_token_by_token_where_asked(
     code, out, err = run(capsys, monkeypatch, "validate", spec, "--deep")
     assert code == 0, err
     for words in (
+        "rows: 24 read, 24 kept",
         "columns that are not read: source",
         "1 of 24 prompts are equal to an earlier one; the first is row 23, equal to row",
         "1 of 3 held-out prompts are also trained on; the first is row 2",
@@ -70,5 +71,7 @@ def test_without_reading_all_rows_the_columns_are_told_and_tokens_are_refused(
 ) -> None:
     code, out, _ = run(capsys, monkeypatch, "validate", spec, "--json")
     assert (code, set(json.loads(out)["data"])) == (0, {"source", "evaluation"})
+    code, _, err = run(capsys, monkeypatch, "validate", spec, "--set", "data.columns.rejected=worse")
+    assert (code, "'chosen' and 'worse'" in err) == (2, True)
     code, _, err = run(capsys, monkeypatch, "validate", spec, "--show-tokens")
     assert (code, "give both" in err) == (2, True)

@@ -9,6 +9,7 @@ import pytest
 from tests.tiny import write_parquet
 from tests.xpo_ray.test_datasets import files, write_csv
 from xpo_ray.datasets.survey import survey
+from xpo_ray.errors import DatasetError
 from xpo_ray.spec import ColumnsSpec
 
 
@@ -39,3 +40,12 @@ def test_all_files_are_looked_at_and_an_index_has_no_name(tmp_path: Path) -> Non
     found = survey(files((str(tmp_path / "a.parquet"), str(tmp_path / "b.csv"))), ColumnsSpec())
     assert [Path(name).name for name in found.parts] == ["a.parquet", "b.csv"]
     assert (found.columns, found.unread, found.splits, found.split) == ({"prompt": "prompt"}, ("x", ""), (), None)
+
+
+@pytest.mark.parametrize(("row", "needs_pairs"), [({"question": "q"}, False), ({"prompt": "q", "chosen": "a"}, True)])
+def test_a_source_without_the_columns_that_a_run_needs_is_refused(
+    tmp_path: Path, row: dict[str, Any], needs_pairs: bool
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DatasetError, match="name yours under"):
+        survey(files(tmp_path / "a.jsonl"), ColumnsSpec(), needs_pairs=needs_pairs, algorithm="selm")
