@@ -1,11 +1,13 @@
 """Checks of judges before a run: every member of an ensemble is looked at, and what decides the result is hashed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tests.tiny import tiny_model_folder
 from xpo_ray.errors import JudgeError
@@ -24,7 +26,30 @@ def judge_of(*kinds: dict[str, Any]) -> JudgeSpec:
 
 @pytest.fixture
 def reward(tmp_path: Path) -> dict[str, Any]:
-    return {"kind": "reward_model", "path": str(tiny_model_folder(tmp_path / "reward"))}
+    folder = tiny_model_folder(tmp_path / "reward")
+    config = AutoConfig.from_pretrained(folder, num_labels=1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return {"kind": "reward_model", "path": str(folder)}
+
+
+@pytest.mark.parametrize(
+    "labels", [{"0": "bad", "1": "good"}, None], ids=["two labels", "those that transformers takes by default"]
+)
+def test_a_classifier_with_two_labels_is_no_reward_model(
+    tmp_path: Path, reward: dict[str, Any], labels: dict[str, str] | None
+) -> None:
+    file = Path(reward["path"]) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": labels}))
+    with pytest.raises(JudgeError, match=r"has one output \(num_labels 1\), this one has 2"):
+        check_judge(judge_of(reward), tmp_path)
+
+
+def test_a_language_model_is_no_reward_model(tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path / "reward")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_labels": 1}))
+    with pytest.raises(JudgeError, match="the weights are those of a language model"):
+        check_judge(judge_of({"kind": "reward_model", "path": str(folder)}), tmp_path)
 
 
 def test_a_fault_of_any_member_is_found(write: Callable[..., Path], tmp_path: Path, reward: dict[str, Any]) -> None:
