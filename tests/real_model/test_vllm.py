@@ -34,12 +34,13 @@ def test_the_canary_is_the_trainers_before_and_after_hand_overs(
     with served(str(real_model), [end], dtype=dtype, kv_cache_bytes=2**29) as engine:
         assert_agree(engine.ask(logp, ids), canary(model, ids, dtype), dtype)
         (drawn,) = engine.ask(draw, [prompt_ids(real_model, QUESTIONS[1])], [0], Sampling(0.0, 1.0, None, 12))
-        assert "Paris" in tokenizer(real_model).decode(drawn.ids)
+        if dtype == "float32":  # in bfloat16 rounding decides between likely answers
+            assert "Paris" in tokenizer(real_model).decode(drawn.ids)
         before = canary(model, ids, dtype)
         moved(model, real_model)
         engine.ask(take, weights_of(model))
         assert_agree(engine.ask(logp, ids), canary(model, ids, dtype), dtype)
-        assert abs(canary(model, ids, dtype) - before) > 0.06  # the old weights would be noticed in either type
+        assert abs(canary(model, ids, dtype) - before) > 0.2  # the old weights would be noticed in either type
         save_model(load_model(real_model, "float32"), real_model, tmp_path / "back")
         engine.ask(load, str(tmp_path / "back"))
         assert_agree(engine.ask(logp, ids), before, dtype)

@@ -93,6 +93,8 @@ def test_a_canary_agrees_up_to_the_rounding_of_its_dtype() -> None:
     assert not canary_agrees(-2.0002, -2.0, "float32")
     assert canary_agrees(-2.04, -2.0, "bfloat16")
     assert not canary_agrees(-2.06, -2.0, "bfloat16")
+    assert canary_agrees(-6.1, -6.0, "bfloat16")
+    assert not canary_agrees(-6.13, -6.0, "bfloat16")
     assert not canary_agrees(math.nan, -2.0, "bfloat16")
     assert not canary_agrees(-math.inf, -math.inf, "float32")
 
