@@ -24,7 +24,10 @@ def test_a_damaged_verdict_is_as_if_there_were_none(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_fails_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    KeptVerdicts(tmp_path / "file" / "verdicts").keep(["a"], "well")
+    verdicts = KeptVerdicts(tmp_path / "file" / "verdicts")
+    verdicts.keep(["a"], "well")
+    assert verdicts.find(["a"]) is None
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_the_folder_is_in_the_users_cache_or_where_a_variable_says(

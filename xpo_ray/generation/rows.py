@@ -4,6 +4,7 @@ The engine decides how many rows are drawn together and what they draw; `ways` w
 whose keys and values lie in columns that rows leave and join, or those of `own_cache`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Request:
 
 
 @dataclass(kw_only=True)
-class Batch:
+class Batch(ABC):
     """B rows that get one token more at each step, those that have ended too, which nobody reads."""
 
     request_B: Tensor
@@ -38,9 +39,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.request_B)
 
+    @abstractmethod
     def next_logits(self) -> Tensor:
         """Logits [B, V] of the token behind the last one, in float32."""
-        raise NotImplementedError
 
     def advance(self, next_B: Tensor, ended_B: Tensor) -> None:
         """Every row has a token more; some have ended with it."""

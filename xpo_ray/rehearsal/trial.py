@@ -117,7 +117,7 @@ def _act(what: str) -> Iterator[None]:
         yield
     except Refused:
         raise
-    except Exception as error:
+    except Exception as error:  # of any library's kind: the run would end with it
         raise Refused(f"a rehearsal with a small model of this kind failed to {what}: {told(error)}") from error
 
 

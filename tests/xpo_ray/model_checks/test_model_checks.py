@@ -171,5 +171,9 @@ def test_weights_that_are_no_numbers_are_named_with_their_file(
 
 
 def test_a_mask_that_an_old_checkpoint_holds_may_be_infinite(tmp_path: Path) -> None:
-    save_file({"h.0.attn.masked_bias": torch.tensor([float("-inf")])}, tmp_path / "model.safetensors")
-    refuse_not_finite(tmp_path, KeptVerdicts(tmp_path / "verdicts"))
+    infinite, verdicts = torch.tensor([float("-inf")]), KeptVerdicts(tmp_path / "verdicts")
+    save_file({"h.0.attn.masked_bias": infinite}, tmp_path / "model.safetensors")
+    refuse_not_finite(tmp_path, verdicts)
+    save_file({"h.0.attn.masked_bias": infinite, "h.0.attn.weight": infinite.clone()}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"hold infinity: h\.0\.attn\.weight"):
+        refuse_not_finite(tmp_path, verdicts)
